@@ -1,0 +1,204 @@
+//! The layers that K-FAC trains, and their parameters as one vector.
+
+use std::collections::HashMap;
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    tensor::{Gradients, Tensor},
+};
+
+use super::{
+    table::ParameterTable,
+    tape::{Sighting, Tape},
+};
+use crate::{cases::Cases, network::Network, vector::ParameterVector};
+
+/// A dense layer of the network: `s = W ā`, with a one appended to its input where it has a bias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenseLayer {
+    /// Where the layer sits in the model, for instance `encoder.0`.
+    pub path: String,
+    /// Identity of the weight, stored as `[d_in, d_out]`.
+    pub weight: ParamId,
+    /// Identity of the bias, `[d_out]`.
+    pub bias: Option<ParamId>,
+    /// Number of inputs, the appended one not counted.
+    pub d_in: usize,
+    /// Number of outputs.
+    pub d_out: usize,
+}
+
+impl DenseLayer {
+    /// The dimension of the input factor: the inputs, and the appended one if there is a bias.
+    pub fn activation_dimension(&self) -> usize {
+        self.d_in + usize::from(self.bias.is_some())
+    }
+}
+
+/// The layers with a curvature block, in the order in which the tape first saw them.
+///
+/// They define the layout of every [`ParameterVector`]: one matrix `[d_in + 1, d_out]` a layer, the
+/// bias as its last row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers(Vec<DenseLayer>);
+
+impl Layers {
+    /// Finds the layers by one forward pass over the first case of `example`.
+    pub(crate) fn discover<M: Network>(model: &M, example: &M::Input) -> (Self, ParameterTable) {
+        let mut tape = Tape::discovering();
+        let _ = model.forward(example.slice(0..1), &mut tape);
+        let mut sightings: Vec<Sighting> = Vec::new();
+        for sighting in tape.into_sightings() {
+            if sighting.trainable && sightings.iter().all(|s| s.weight != sighting.weight) {
+                sightings.push(sighting);
+            }
+        }
+        let table = ParameterTable::of(model, &sightings);
+        let layers = sightings.iter().map(|sighting| DenseLayer {
+            path: table.layer_path(sighting.weight),
+            weight: sighting.weight,
+            bias: sighting.bias,
+            d_in: sighting.d_in,
+            d_out: sighting.d_out,
+        });
+        (Self(layers.collect()), table)
+    }
+
+    /// The layers, first seen first.
+    pub fn iter(&self) -> std::slice::Iter<'_, DenseLayer> {
+        self.0.iter()
+    }
+
+    /// The number of layers.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The path of a layer.
+    pub(crate) fn path(&self, layer: usize) -> &str {
+        &self.0[layer].path
+    }
+
+    /// A tape that records these layers.
+    pub(crate) fn recording_tape(&self) -> Tape {
+        Tape::recording(self.0.iter().enumerate().map(|(i, layer)| (layer.weight, i)).collect())
+    }
+
+    /// The parameters `θ` of the layers.
+    pub fn parameters<M: Module>(&self, model: &M) -> ParameterVector {
+        let mut values = Values::default();
+        model.visit(&mut values);
+        self.assemble(&mut values.0)
+    }
+
+    /// The gradients of the layers' parameters, taken out of `gradients`; zero where there is none.
+    pub(crate) fn gradients<M: Module>(&self, model: &M, gradients: &mut Gradients) -> ParameterVector {
+        let mut taken = TakenGradients { gradients, values: HashMap::new() };
+        model.visit(&mut taken);
+        self.assemble(&mut taken.values)
+    }
+
+    fn assemble(&self, values: &mut HashMap<ParamId, Tensor<1>>) -> ParameterVector {
+        let mut take = |id: &ParamId| values.remove(id);
+        let block = |layer: &DenseLayer| {
+            let weight = take(&layer.weight).map(|weight| weight.reshape([layer.d_in, layer.d_out]));
+            let bias = layer.bias.as_ref().and_then(&mut take);
+            match (weight, bias) {
+                (Some(weight), Some(bias)) => {
+                    Some(Tensor::cat(vec![weight, bias.reshape([1, layer.d_out])], 0))
+                }
+                (weight, _) => weight,
+            }
+        };
+        ParameterVector::new(self.0.iter().filter_map(block).collect())
+    }
+
+    /// The model with the layers' parameters replaced; all others are left as they are.
+    pub fn with_parameters<M: Module>(&self, model: M, vector: &ParameterVector) -> M {
+        model.map(&mut self.writer(vector, Others::Keep))
+    }
+
+    /// A model that holds a direction: the layers' parameters from `vector`, all others zero.
+    pub(crate) fn tangent<M: Module>(&self, model: M, vector: &ParameterVector) -> M {
+        model.map(&mut self.writer(vector, Others::Zero))
+    }
+
+    fn writer(&self, vector: &ParameterVector, others: Others) -> Writer {
+        let mut values = HashMap::new();
+        for (layer, block) in self.0.iter().zip(vector.blocks()) {
+            if let Some(bias) = layer.bias {
+                values.insert(layer.weight, block.clone().slice_dim(0, 0..layer.d_in).flatten(0, 1));
+                values.insert(bias, block.clone().slice_dim(0, layer.d_in..=layer.d_in).flatten(0, 1));
+            } else {
+                values.insert(layer.weight, block.clone().flatten(0, 1));
+            }
+        }
+        Writer { values, others }
+    }
+}
+
+#[derive(Default)]
+struct Values(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleVisitor for Values {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val().inner();
+        let size = value.shape().num_elements();
+        self.0.insert(param.id, value.reshape([size]));
+    }
+}
+
+struct TakenGradients<'a> {
+    gradients: &'a mut Gradients,
+    values: HashMap<ParamId, Tensor<1>>,
+}
+
+impl ModuleVisitor for TakenGradients<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        let size = value.shape().num_elements();
+        let gradient = value
+            .grad_remove(self.gradients)
+            .unwrap_or_else(|| value.inner().zeros_like());
+        self.values.insert(param.id, gradient.reshape([size]));
+    }
+}
+
+enum Others {
+    Keep,
+    Zero,
+}
+
+struct Writer {
+    values: HashMap<ParamId, Tensor<1>>,
+    others: Others,
+}
+
+impl ModuleMapper for Writer {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let value = self.values.remove(&param.id);
+        let zero = matches!(self.others, Others::Zero);
+        param.map(|old| match value {
+            Some(new) => like_parameter(&old, new.reshape(old.dims())),
+            None if zero => like_parameter(&old, old.clone().inner().zeros_like()),
+            None => old,
+        })
+    }
+}
+
+/// Gives a plain tensor the autodiff state of the parameter that it replaces.
+fn like_parameter<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
+    if !old.is_autodiff() {
+        return new;
+    }
+    let mut new = new.autodiff();
+    if let Some(strategy) = old.gradient_checkpointing_strategy() {
+        new = new.with_gradient_checkpointing_strategy(strategy);
+    }
+    new.set_require_grad(old.is_require_grad())
+}

@@ -1,0 +1,9 @@
+//! The Fisher matrix and its approximations (sections 3 and 4).
+
+mod block_diagonal;
+mod estimate;
+pub mod exact;
+
+pub use block_diagonal::{BlockDiagonalInverse, BlockInverse};
+pub(crate) use estimate::FisherEstimator;
+pub use estimate::FisherEstimate;

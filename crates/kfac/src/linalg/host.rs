@@ -1,0 +1,61 @@
+//! Matrices between the device and the host.
+
+use burn::tensor::{DType, Device, Element, Tensor, TensorData};
+use faer::{Mat, traits::RealField};
+
+/// A scalar that both faer and Burn compute with: `f32` and `f64`.
+pub trait Scalar: RealField + Element {
+    /// The value, rounded to this precision.
+    fn from_f64(value: f64) -> Self;
+    /// The value in double precision.
+    fn to_f64(self) -> f64;
+}
+
+impl Scalar for f32 {
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Scalar for f64 {
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// Copies a device matrix to the host, converted to `E`.
+pub fn to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
+    let [rows, columns] = tensor.dims();
+    let values: Vec<E> = to_vec(tensor);
+    Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
+}
+
+/// Copies a host matrix to the device, in the given precision.
+pub fn to_device<E: Scalar>(matrix: &Mat<E>, device: &Device, dtype: DType) -> Tensor<2> {
+    let (rows, columns) = (matrix.nrows(), matrix.ncols());
+    let mut values = Vec::with_capacity(rows * columns);
+    for i in 0..rows {
+        values.extend((0..columns).map(|j| matrix[(i, j)]));
+    }
+    Tensor::from_data(TensorData::new(values, [rows, columns]), (device, dtype))
+}
+
+/// The elements of a tensor in row-major order, converted to `E`.
+pub fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
+    tensor.to_data().iter::<E>().collect()
+}
+
+/// The sum of all elements: along the last axis on the device, over the rest in `f64` on the host.
+///
+/// A plain device sum in `f32` loses the digits that the damping decisions of section 6 need, and
+/// not every device has `f64`.
+pub fn sum<const D: usize>(tensor: Tensor<D>) -> f64 {
+    let rows: Vec<f64> = to_vec(&tensor.sum_dim(D - 1));
+    rows.iter().sum()
+}

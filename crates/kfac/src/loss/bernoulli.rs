@@ -1,0 +1,49 @@
+//! Independent binary outputs: the logistic cross-entropy.
+
+use burn::tensor::{
+    Tensor,
+    activation::{relu, sigmoid},
+};
+
+use super::PredictiveDistribution;
+use crate::random::RandomStream;
+
+/// Independent Bernoulli outputs with logits `z`; the targets may be any numbers in `[0, 1]`.
+///
+/// # Definition
+///
+/// ```text
+/// L = Σ_j softplus(z_j) − y_j z_j,   p = σ(z),   F_R = diag(p (1 − p)),   B = diag(√(p (1 − p)))
+/// ```
+///
+/// The loss is computed as `max(z, 0) − y z + log(1 + e^(−|z|))`, which is exact at any logit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bernoulli;
+
+impl PredictiveDistribution for Bernoulli {
+    fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+        let softplus = relu(outputs.clone()) + outputs.clone().abs().neg().exp().log1p();
+        (softplus - targets * outputs).sum_dim(1).squeeze_dim(1)
+    }
+
+    fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
+        sigmoid(outputs) - targets
+    }
+
+    fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
+        let dtype = outputs.dtype();
+        let uniform = random.uniform_like(&outputs);
+        let ones = uniform.lower(sigmoid(outputs)).float();
+        ones.cast(dtype)
+    }
+
+    fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+        // 1 − σ(z) is σ(−z), which keeps its digits where p rounds to one.
+        let variance = sigmoid(outputs.clone()) * sigmoid(outputs.neg());
+        variance.sqrt() * vectors
+    }
+
+    fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+        self.fisher_factor_product(outputs, vectors)
+    }
+}

@@ -1,0 +1,107 @@
+//! The objective and its gradient (section 2).
+
+use burn::tensor::Tensor;
+
+use crate::{
+    capture::{Layers, Tape},
+    cases::Batch,
+    error::{Quantity, StepError},
+    linalg::host,
+    loss::PredictiveDistribution,
+    network::Network,
+    vector::ParameterVector,
+};
+
+/// The objective `h(θ) = mean loss + ½ η ‖θ‖²` of a network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Objective<'a, L> {
+    pub(super) layers: &'a Layers,
+    pub(super) loss: &'a L,
+    pub(super) l2: f64,
+    pub(super) chunk_size: usize,
+}
+
+impl<L: PredictiveDistribution> Objective<'_, L> {
+    /// `h(θ)` on a batch, `parameters` being the model's.
+    pub(super) fn value<M: Network>(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        batch: &Batch<M::Input>,
+    ) -> Result<f64, StepError> {
+        let model = model.valid();
+        let mut sum = 0.0;
+        for chunk in batch.chunks(self.chunk_size) {
+            let outputs = model.forward(chunk.inputs, &mut Tape::off()).inner();
+            let targets = chunk.targets.inner();
+            check_shapes(&outputs, &targets)?;
+            sum += host::sum(self.loss.negative_log_likelihood(outputs, targets));
+        }
+        Ok(sum / batch.len() as f64 + 0.5 * self.l2 * parameters.dot(parameters))
+    }
+
+    /// `h(θ)` and `∇h(θ)` on a batch, both finite.
+    pub(super) fn gradient<M: Network>(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        batch: &Batch<M::Input>,
+    ) -> Result<(f64, ParameterVector), StepError> {
+        let mut loss = 0.0;
+        let mut sum: Option<ParameterVector> = None;
+        for chunk in batch.chunks(self.chunk_size) {
+            let (part, gradient) = self.chunk_gradient(model, chunk)?;
+            loss += part;
+            sum = Some(sum.map_or(gradient.clone(), |sum| sum.add_scaled(&gradient, 1.0)));
+        }
+        let objective = loss / batch.len() as f64 + 0.5 * self.l2 * parameters.dot(parameters);
+        if !objective.is_finite() {
+            return Err(StepError::NonFinite { quantity: Quantity::Objective, layer: None });
+        }
+        let sum = sum.ok_or(StepError::EmptyBatch)?;
+        let gradient = sum.scaled(1.0 / batch.len() as f64).add_scaled(parameters, self.l2);
+        if let Some(layer) = gradient.first_non_finite() {
+            let layer = Some(self.layers.path(layer).to_owned());
+            return Err(StepError::NonFinite { quantity: Quantity::Gradient, layer });
+        }
+        Ok((objective, gradient))
+    }
+
+    /// The summed loss of a chunk and its gradient.
+    fn chunk_gradient<M: Network>(
+        &self,
+        model: &M,
+        chunk: Batch<M::Input>,
+    ) -> Result<(f64, ParameterVector), StepError> {
+        let outputs = model.forward(chunk.inputs, &mut Tape::off());
+        let plain = outputs.clone().inner();
+        let targets = chunk.targets.inner();
+        check_shapes(&plain, &targets)?;
+        // The closed form of the output gradient seeds the backward pass: differentiating the loss
+        // would walk its six element-wise operations backwards for the same numbers.
+        let seed = self.loss.output_gradient(plain.clone(), targets.clone());
+        let loss = host::sum(self.loss.negative_log_likelihood(plain, targets));
+        if !outputs.is_tracked() {
+            return Ok((loss, self.layers.parameters(model).zeros_like()));
+        }
+        let mut gradients = (outputs * seed.autodiff()).sum().backward();
+        Ok((loss, self.layers.gradients(model, &mut gradients)))
+    }
+}
+
+/// Refuses a batch without cases, or with a different number of inputs and targets.
+pub(super) fn check_batch<I: crate::cases::Cases>(batch: &Batch<I>) -> Result<(), StepError> {
+    let (inputs, targets) = (batch.len(), batch.targets.dims()[0]);
+    if inputs == 0 {
+        Err(StepError::EmptyBatch)
+    } else if inputs == targets {
+        Ok(())
+    } else {
+        Err(StepError::CaseCount { inputs, targets })
+    }
+}
+
+fn check_shapes(outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+    let (outputs, targets) = (outputs.dims(), targets.dims());
+    if outputs == targets { Ok(()) } else { Err(StepError::OutputShape { outputs, targets }) }
+}

@@ -1,0 +1,61 @@
+//! Making an optimizer for a model.
+
+use super::{
+    averaging::IterateAverage,
+    config::{CoveragePolicy, KfacConfig},
+    step::Kfac,
+};
+use crate::{
+    capture::Layers, cases::Cases, error::InitError, loss::PredictiveDistribution,
+    network::Network, statistics::RunningFactors,
+};
+
+impl KfacConfig {
+    /// An optimizer for a model and a loss.
+    ///
+    /// The layers are found by one forward pass over the first case of `example`; the parameter
+    /// table of the result tells what covers each parameter.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError`]: faults of the configuration (all at once), a model without autodiff or
+    /// without layers on the tape, and, with strict coverage, trainable parameters without a block.
+    pub fn init<M: Network, L: PredictiveDistribution>(
+        &self,
+        model: &M,
+        loss: L,
+        example: &M::Input,
+    ) -> Result<Kfac<L>, InitError> {
+        let faults = self.validate();
+        if !faults.is_empty() {
+            return Err(InitError::Configuration(faults));
+        }
+        if example.is_empty() {
+            return Err(InitError::EmptyExample);
+        }
+        if !model.devices().iter().any(burn::tensor::Device::is_autodiff) {
+            return Err(InitError::NoAutodiff);
+        }
+        let (layers, table) = Layers::discover(model, example);
+        if layers.is_empty() {
+            return Err(InitError::NoLayers);
+        }
+        let parameters: Vec<String> = table.uncovered().map(str::to_owned).collect();
+        if self.coverage == CoveragePolicy::Strict && !parameters.is_empty() {
+            return Err(InitError::Uncovered { parameters });
+        }
+        Ok(Kfac {
+            loss,
+            layers,
+            table,
+            statistics: RunningFactors::new(self.statistics_cap),
+            inverse: None,
+            iteration: 0,
+            lambda: self.initial_lambda,
+            gamma: (self.initial_lambda + self.l2).sqrt(),
+            previous_step: None,
+            average: IterateAverage::new(self.averaging),
+            config: self.clone(),
+        })
+    }
+}

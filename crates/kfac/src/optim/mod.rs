@@ -1,0 +1,20 @@
+//! The optimizer (sections 6.4 to 9): one step is the paper's Algorithm 2.
+
+mod averaging;
+mod config;
+mod derivatives;
+mod evaluate;
+mod init;
+mod proposal;
+mod quadratic_model;
+mod report;
+mod schedule;
+mod step;
+
+pub use averaging::{IterateAverage, IterateAveraging};
+pub use config::{ConfigFault, CoveragePolicy, DirectionalDerivatives, KfacConfig, Momentum};
+pub use derivatives::directional_derivatives;
+pub use quadratic_model::{QuadraticModel, StepScale};
+pub use report::{GammaCandidate, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport};
+pub use schedule::BatchSchedule;
+pub use step::Kfac;

@@ -1,0 +1,127 @@
+//! The quadratic model of the objective, and its minimum along few directions (6.4, 7).
+
+use faer::Mat;
+
+use super::{config::DirectionalDerivatives, derivatives::directional_derivatives};
+use crate::{
+    capture::Layers,
+    cases::Batch,
+    linalg::{host, pseudo_inverse_solve},
+    loss::PredictiveDistribution,
+    network::Network,
+    vector::ParameterVector,
+};
+
+/// The coefficients of a step `δ = α Δ + μ δ₀`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepScale {
+    /// `α`, of the proposal `Δ`.
+    pub alpha: f64,
+    /// `μ`, of the last step `δ₀`; `None` where there is none or momentum is off.
+    pub mu: Option<f64>,
+}
+
+/// The quadratic model restricted to the span of a proposal and, with momentum, the last step.
+///
+/// # Definition
+///
+/// ```text
+/// M(δ) − M(0) = ½ δᵀ (F + (λ + η) I) δ + ∇hᵀ δ
+/// ```
+///
+/// with the exact Fisher matrix `F` of the batch, and `δ = Σ c_i v_i`.
+///
+/// # References
+///
+/// Martens and Grosse (2015), sections 6.4 and 7, arXiv 1503.05671.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuadraticModel {
+    /// `v_iᵀ (F + (λ + η) I) v_j`: one entry for the proposal alone, 2 × 2 with momentum.
+    pub curvature: Mat<f64>,
+    /// `∇hᵀ v_i`.
+    pub slopes: Vec<f64>,
+}
+
+impl QuadraticModel {
+    /// The minimum: the coefficients, and the change `M(δ) − M(0) = ½ ∇hᵀ δ` there.
+    ///
+    /// By the pseudo-inverse, so that nearly parallel directions share a coefficient. `None` where
+    /// the model is not finite.
+    pub fn minimum(&self) -> Option<(StepScale, f64)> {
+        let descent: Vec<f64> = self.slopes.iter().map(|slope| -slope).collect();
+        let coefficients = pseudo_inverse_solve(&self.curvature, &descent)?;
+        let change: f64 = coefficients.iter().zip(&self.slopes).map(|(c, s)| 0.5 * c * s).sum();
+        let scale = StepScale { alpha: *coefficients.first()?, mu: coefficients.get(1).copied() };
+        change.is_finite().then_some((scale, change))
+    }
+}
+
+/// The inner products that the models of several proposals share.
+pub(super) struct Subspace {
+    /// `v_iᵀ F v_j` on the batch.
+    fisher: Mat<f64>,
+    /// `v_iᵀ v_j`.
+    gram: Mat<f64>,
+    /// `∇hᵀ v_i`.
+    slopes: Vec<f64>,
+}
+
+impl Subspace {
+    /// All inner products of some directions; see [`fisher_gram`] for the costly ones.
+    pub(super) fn new(
+        directions: &[ParameterVector],
+        gradient: &ParameterVector,
+        fisher: Mat<f64>,
+    ) -> Self {
+        let gram = symmetric(directions.len(), |i, j| directions[i].dot(&directions[j]));
+        let slopes = directions.iter().map(|v| gradient.dot(v)).collect();
+        Self { fisher, gram, slopes }
+    }
+
+    /// The model along some of the directions, with `damping = λ + η`.
+    pub(super) fn model(&self, directions: &[usize], damping: f64) -> QuadraticModel {
+        let n = directions.len();
+        let entry = |i: usize, j: usize| {
+            let at = (directions[i], directions[j]);
+            self.fisher[at] + damping * self.gram[at]
+        };
+        QuadraticModel {
+            curvature: Mat::from_fn(n, n, entry),
+            slopes: directions.iter().map(|&i| self.slopes[i]).collect(),
+        }
+    }
+}
+
+/// `v_iᵀ F v_j` for the exact Fisher matrix of a batch: the mean over its cases of
+/// `(Bᵀ J v_i) · (Bᵀ J v_j)`, accumulated in `f64` (appendix C).
+pub(super) fn fisher_gram<M: Network, L: PredictiveDistribution>(
+    (model, layers, loss): (&M, &Layers, &L),
+    chunks: impl Iterator<Item = Batch<M::Input>>,
+    directions: &[ParameterVector],
+    method: DirectionalDerivatives,
+) -> Mat<f64> {
+    let n = directions.len();
+    let mut sum = Mat::zeros(n, n);
+    let mut cases = 0;
+    for chunk in chunks {
+        cases += chunk.len();
+        let jvp = directional_derivatives(model, layers, &chunk.inputs, directions, method);
+        let outputs = jvp.outputs;
+        let factor = |jv| loss.fisher_factor_transpose_product(outputs.clone(), jv);
+        let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
+        sum += symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()));
+    }
+    sum * faer::Scale(1.0 / cases as f64)
+}
+
+fn symmetric(n: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {
+    let mut matrix = Mat::zeros(n, n);
+    for i in 0..n {
+        for j in 0..=i {
+            let value = entry(i, j);
+            matrix[(i, j)] = value;
+            matrix[(j, i)] = value;
+        }
+    }
+    matrix
+}

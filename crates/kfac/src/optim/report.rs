@@ -1,0 +1,189 @@
+//! What a step reports.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::quadratic_model::{QuadraticModel, StepScale};
+use crate::damping::{FactorRepair, LambdaAction};
+
+/// Every quantity of one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The iteration `k`, counted from one.
+    pub iteration: u64,
+    /// Whether the step was taken.
+    pub outcome: StepOutcome,
+    /// The number of cases of the batch.
+    pub batch_size: usize,
+    /// The objective `h` on the batch before the step, the penalty included.
+    pub objective: f64,
+    /// `‖∇h‖`.
+    pub gradient_norm: f64,
+    /// `‖Δ‖`, the length of the proposal.
+    pub proposal_norm: f64,
+    /// `‖δ‖`, the length of the step.
+    pub step_norm: f64,
+    /// `‖δ₀‖`, the length of the last step; zero where there is none.
+    pub previous_step_norm: f64,
+    /// `‖θ‖` before the step.
+    pub parameter_norm_before: f64,
+    /// `‖θ‖` after the step.
+    pub parameter_norm: f64,
+    /// `α`, the coefficient of the proposal.
+    pub alpha: f64,
+    /// `μ`, the coefficient of the last step; `None` where there is none.
+    pub mu: Option<f64>,
+    /// The quadratic model.
+    pub quadratic: QuadraticReport,
+    /// λ in the quadratic model, and what became of it.
+    pub lambda: LambdaReport,
+    /// γ before this step.
+    pub gamma_before: f64,
+    /// γ in this step, kept afterwards.
+    pub gamma: f64,
+    /// The candidates of the search for γ: one where there was no search.
+    pub gamma_candidates: Vec<GammaCandidate>,
+    /// Whether the inverse was refreshed.
+    pub refreshed: bool,
+    /// `π` of each layer where the inverse was refreshed.
+    pub pi: Option<Vec<f64>>,
+    /// Factors that could not be factorised as asked.
+    pub repairs: Vec<FactorRepair>,
+    /// Seconds of each phase.
+    pub times: PhaseTimes,
+}
+
+/// Whether a step was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// The parameters moved by the step.
+    Taken,
+    /// The objective after the step would not be finite: the parameters stay, λ grew, and the next
+    /// step starts without momentum.
+    Rejected,
+}
+
+/// The quadratic model along the chosen directions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuadraticReport {
+    /// `M(δ) − M(0)`, negative.
+    pub model_change: f64,
+    /// `Δᵀ (F + (λ + η) I) Δ`.
+    pub proposal_proposal: f64,
+    /// `Δᵀ (F + (λ + η) I) δ₀`.
+    pub proposal_previous: Option<f64>,
+    /// `δ₀ᵀ (F + (λ + η) I) δ₀`.
+    pub previous_previous: Option<f64>,
+    /// `∇hᵀ Δ`.
+    pub slope_proposal: f64,
+    /// `∇hᵀ δ₀`.
+    pub slope_previous: Option<f64>,
+}
+
+/// λ, and its update where one was due.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LambdaReport {
+    /// λ in this step's quadratic model.
+    pub used: f64,
+    /// λ after this step.
+    pub after: f64,
+    /// The objective on the batch after the step, where it was evaluated.
+    pub trial_objective: Option<f64>,
+    /// The reduction ratio ρ, where it was evaluated.
+    pub reduction_ratio: Option<f64>,
+    /// What the Levenberg-Marquardt rule did, where an update was due.
+    pub action: Option<LambdaAction>,
+}
+
+/// A candidate of the search for γ.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GammaCandidate {
+    /// γ.
+    pub gamma: f64,
+    /// `M(δ) − M(0)` of its step; `None` where it is not finite.
+    pub model_change: Option<f64>,
+    /// `α` of its step.
+    pub alpha: Option<f64>,
+    /// `μ` of its step.
+    pub mu: Option<f64>,
+}
+
+/// Seconds of each phase of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseTimes {
+    /// Objective and gradient on the batch.
+    pub gradient: f64,
+    /// The curvature pass, and the update of the factors.
+    pub statistics: f64,
+    /// Refreshing the inverse.
+    pub inverse: f64,
+    /// Applying it to the gradient.
+    pub proposal: f64,
+    /// Directional derivatives and the quadratic model.
+    pub quadratic_model: f64,
+    /// The trial objective, for λ.
+    pub lambda: f64,
+    /// Writing the parameters, and averaging.
+    pub update: f64,
+}
+
+impl PhaseTimes {
+    /// The seconds of the whole step.
+    pub fn total(&self) -> f64 {
+        self.gradient
+            + self.statistics
+            + self.inverse
+            + self.proposal
+            + self.quadratic_model
+            + self.lambda
+            + self.update
+    }
+}
+
+impl QuadraticReport {
+    pub(super) fn new(model: &QuadraticModel, model_change: f64) -> Self {
+        let momentum = model.slopes.len() > 1;
+        let entry = |i: usize, j: usize| momentum.then(|| model.curvature[(i, j)]);
+        Self {
+            model_change,
+            proposal_proposal: model.curvature[(0, 0)],
+            proposal_previous: entry(0, 1.min(model.slopes.len() - 1)),
+            previous_previous: entry(1.min(model.slopes.len() - 1), 1.min(model.slopes.len() - 1)),
+            slope_proposal: model.slopes[0],
+            slope_previous: model.slopes.get(1).copied(),
+        }
+    }
+}
+
+impl GammaCandidate {
+    pub(super) fn new(gamma: f64, minimum: Option<(StepScale, f64)>) -> Self {
+        Self {
+            gamma,
+            model_change: minimum.map(|(_, change)| change),
+            alpha: minimum.map(|(scale, _)| scale.alpha),
+            mu: minimum.and_then(|(scale, _)| scale.mu),
+        }
+    }
+}
+
+/// Splits the time of a step over its phases.
+///
+/// On an asynchronous device the time of queued work shows in the phase that reads its result.
+pub(super) struct PhaseClock {
+    last: Instant,
+}
+
+impl PhaseClock {
+    pub(super) fn start() -> Self {
+        Self { last: Instant::now() }
+    }
+
+    /// Adds the time since the last lap to a phase.
+    pub(super) fn lap(&mut self, phase: &mut f64) {
+        let now = Instant::now();
+        *phase += (now - self.last).as_secs_f64();
+        self.last = now;
+    }
+}

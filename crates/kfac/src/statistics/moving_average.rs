@@ -1,0 +1,60 @@
+//! The running estimate of the factors.
+
+use super::factors::KroneckerFactors;
+
+/// The weight `ε = min(1 − 1/k, cap)` of the old estimate in update `k`, counted from one.
+///
+/// Until the cap is reached the estimate is the plain mean of all updates; the first update
+/// replaces whatever was there.
+///
+/// # References
+///
+/// Martens and Grosse (2015), section 5, arXiv 1503.05671.
+pub fn old_weight(update: u64, cap: f64) -> f64 {
+    (1.0 - 1.0 / update as f64).min(cap)
+}
+
+/// Exponentially decaying averages of every layer's factors.
+#[derive(Clone, Debug)]
+pub struct RunningFactors {
+    factors: Vec<KroneckerFactors>,
+    updates: u64,
+    cap: f64,
+}
+
+impl RunningFactors {
+    /// No estimate yet; `cap` bounds the weight of the past.
+    pub fn new(cap: f64) -> Self {
+        Self { factors: Vec::new(), updates: 0, cap }
+    }
+
+    /// The estimate after one more batch; `self` is left as it is, so that a step can be refused.
+    #[must_use]
+    pub fn updated(&self, batch: Vec<KroneckerFactors>) -> Self {
+        let updates = self.updates + 1;
+        let weight = old_weight(updates, self.cap);
+        let factors = if self.factors.is_empty() {
+            batch
+        } else {
+            let average = |(old, new): (&KroneckerFactors, &KroneckerFactors)| old.averaged(new, weight);
+            self.factors.iter().zip(&batch).map(average).collect()
+        };
+        Self { factors, updates, cap: self.cap }
+    }
+
+    /// The factors of the layers; empty before the first update.
+    pub fn factors(&self) -> &[KroneckerFactors] {
+        &self.factors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_a_plain_mean_until_the_cap() {
+        let weights = [1, 2, 19, 20, 21, 1000].map(|k| old_weight(k, 0.95));
+        assert_eq!(weights.map(|w| (w * 1e4).round()), [0.0, 5000.0, 9474.0, 9500.0, 9500.0, 9500.0]);
+    }
+}
