@@ -43,8 +43,9 @@ impl DenseLayer {
 pub struct Layers(Vec<DenseLayer>);
 
 impl Layers {
-    /// Finds the layers by one forward pass over the first case of `example`.
-    pub(crate) fn discover<M: Network>(model: &M, example: &M::Input) -> (Self, ParameterTable) {
+    /// Finds the layers by one forward pass over the first case of `example`, and lists what covers
+    /// each parameter of the model.
+    pub fn discover<M: Network>(model: &M, example: &M::Input) -> (Self, ParameterTable) {
         let mut tape = Tape::discovering();
         let _ = model.forward(example.slice(0..1), &mut tape);
         let mut sightings: Vec<Sighting> = Vec::new();

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::{
     capture::{Layers, Tape},
-    cases::Batch,
+    cases::{Batch, Cases},
     error::{Quantity, StepError},
     linalg::host,
     loss::PredictiveDistribution,
@@ -12,23 +12,40 @@ use crate::{
     vector::ParameterVector,
 };
 
-/// The objective `h(θ) = mean loss + ½ η ‖θ‖²` of a network.
+/// The objective of a network on a batch.
+///
+/// # Definition
+///
+/// ```text
+/// h(θ) = mean over cases of L(y, z) + ½ η ‖θ‖²
+/// ```
+///
+/// with θ the parameters of the given layers, biases included.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Objective<'a, L> {
-    pub(super) layers: &'a Layers,
-    pub(super) loss: &'a L,
-    pub(super) l2: f64,
-    pub(super) chunk_size: usize,
+pub struct Objective<'a, L> {
+    /// The layers whose parameters count.
+    pub layers: &'a Layers,
+    /// The loss.
+    pub loss: &'a L,
+    /// η, the weight of the penalty.
+    pub l2: f64,
+    /// At most this many cases are evaluated at once.
+    pub chunk_size: usize,
 }
 
 impl<L: PredictiveDistribution> Objective<'_, L> {
-    /// `h(θ)` on a batch, `parameters` being the model's.
-    pub(super) fn value<M: Network>(
+    /// `h(θ)`; `parameters` are the model's, see [`Layers::parameters`].
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] where the batch is malformed.
+    pub fn value<M: Network>(
         &self,
         model: &M,
         parameters: &ParameterVector,
         batch: &Batch<M::Input>,
     ) -> Result<f64, StepError> {
+        check_batch(batch)?;
         let model = model.valid();
         let mut sum = 0.0;
         for chunk in batch.chunks(self.chunk_size) {
@@ -40,13 +57,18 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         Ok(sum / batch.len() as f64 + 0.5 * self.l2 * parameters.dot(parameters))
     }
 
-    /// `h(θ)` and `∇h(θ)` on a batch, both finite.
-    pub(super) fn gradient<M: Network>(
+    /// `h(θ)` and `∇h(θ)`; `parameters` are the model's.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] where the batch is malformed, or either is not finite.
+    pub fn gradient<M: Network>(
         &self,
         model: &M,
         parameters: &ParameterVector,
         batch: &Batch<M::Input>,
     ) -> Result<(f64, ParameterVector), StepError> {
+        check_batch(batch)?;
         let mut loss = 0.0;
         let mut sum: Option<ParameterVector> = None;
         for chunk in batch.chunks(self.chunk_size) {
@@ -90,7 +112,7 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
 }
 
 /// Refuses a batch without cases, or with a different number of inputs and targets.
-pub(super) fn check_batch<I: crate::cases::Cases>(batch: &Batch<I>) -> Result<(), StepError> {
+fn check_batch<I: Cases>(batch: &Batch<I>) -> Result<(), StepError> {
     let (inputs, targets) = (batch.len(), batch.targets.dims()[0]);
     if inputs == 0 {
         Err(StepError::EmptyBatch)

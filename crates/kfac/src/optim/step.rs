@@ -3,7 +3,7 @@
 use super::{
     averaging::IterateAverage,
     config::{KfacConfig, Momentum},
-    evaluate::{Objective, check_batch},
+    evaluate::Objective,
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Subspace, fisher_gram},
     report::{LambdaReport, PhaseClock, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
@@ -55,7 +55,6 @@ impl<L: PredictiveDistribution> Kfac<L> {
     ) -> Result<StepReport, StepError> {
         let (mut clock, mut times) = (PhaseClock::start(), PhaseTimes::default());
         let iteration = self.iteration + 1;
-        check_batch(batch)?;
 
         let parameters = self.layers.parameters(model);
         let (objective, gradient) = self.objective_of().gradient(model, &parameters, batch)?;
@@ -258,7 +257,6 @@ impl<L: PredictiveDistribution> Kfac<L> {
         model: &M,
         batch: &Batch<M::Input>,
     ) -> Result<f64, StepError> {
-        check_batch(batch)?;
         self.objective_of().value(model, &self.layers.parameters(model), batch)
     }
 

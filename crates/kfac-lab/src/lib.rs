@@ -1,0 +1,10 @@
+//! What the `kfac` command trains, and how: data, networks, tasks, the training loop, records,
+//! plots, and the replay of recorded trajectories.
+
+pub mod data;
+pub mod initialise;
+pub mod loss;
+pub mod network;
+pub mod plot;
+pub mod precision;
+pub mod replay;
