@@ -1,10 +1,15 @@
 //! What the `kfac` command trains, and how: data, networks, tasks, the training loop, records,
 //! plots, and the replay of recorded trajectories.
 
+pub mod charts;
+pub mod cli;
 pub mod data;
 pub mod initialise;
 pub mod loss;
+pub mod methods;
 pub mod network;
 pub mod plot;
 pub mod precision;
 pub mod replay;
+pub mod task;
+pub mod train;

@@ -1,0 +1,67 @@
+//! The charts of one or several runs.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{
+    plot::{Chart, Curve, Emphasis, Scale},
+    train::{Evaluation, StepRecord},
+};
+
+/// A run in a chart.
+pub struct Plotted<'a> {
+    /// Its name in the legend.
+    pub label: String,
+    /// Whether the chart is about it.
+    pub emphasis: Emphasis,
+    /// Its steps.
+    pub steps: &'a [StepRecord],
+}
+
+/// Title, subtitle and name of the error of the charts.
+pub struct Captions {
+    /// The title: what was trained.
+    pub title: String,
+    /// The circumstances.
+    pub subtitle: String,
+    /// What the error measures.
+    pub error_name: &'static str,
+}
+
+/// Writes error and objective against iterations and against seconds, four SVG files.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result<()> {
+    let error_name = format!("training {}", captions.error_name);
+    let quantities: [(&str, &str, fn(&Evaluation) -> f64); 2] = [
+        ("error", &error_name, |e| e.train_error),
+        ("objective", "training objective", |e| e.train_objective),
+    ];
+    let axes: [(&str, fn(&StepRecord) -> f64); 2] =
+        [("iterations", |step| step.iteration as f64), ("seconds", |step| step.seconds)];
+    for (quantity, y, value) in quantities {
+        for (axis, position) in axes {
+            let curve = |run: &Plotted<'_>| Curve {
+                label: run.label.clone(),
+                emphasis: run.emphasis,
+                points: run
+                    .steps
+                    .iter()
+                    .filter_map(|step| Some((position(step), value(step.evaluation.as_ref()?))))
+                    .collect(),
+            };
+            let chart = Chart {
+                title: captions.title.clone(),
+                subtitle: captions.subtitle.clone(),
+                x: axis.to_owned(),
+                y: y.to_owned(),
+                y_scale: Scale::Log,
+                curves: runs.iter().map(curve).collect(),
+            };
+            chart.write_svg(&folder.join(format!("{quantity}-{axis}.svg")))?;
+        }
+    }
+    Ok(())
+}

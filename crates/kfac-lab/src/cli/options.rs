@@ -1,0 +1,210 @@
+//! Options that several commands share.
+
+use std::{path::PathBuf, str::FromStr, sync::atomic::Ordering};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use kfac::{
+    BatchSchedule, DampingScheme, DirectionalDerivatives, InverseMethod, KfacConfig, Momentum,
+    PiNorm,
+};
+
+use crate::{
+    data::FashionPart,
+    precision::Precision,
+    task::{Task, TaskData, TaskName},
+    train::INTERRUPTED,
+};
+
+/// What is trained, on what, and where the run goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArguments {
+    /// What to train
+    #[arg(value_enum, default_value_t = TaskName::Curves)]
+    pub(super) task: TaskName,
+    /// Seed of data, initial weights, batches and sampled targets
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Precision of the tensors
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(super) precision: Precision,
+    /// Weight of the penalty on all parameters [default: the task's]
+    #[arg(long, value_name = "ETA")]
+    pub(super) l2: Option<f64>,
+    /// Initial weights, a one-dimensional .npy: per layer W (row-major, out x in), then b
+    #[arg(long, value_name = "FILE")]
+    pub(super) init: Option<PathBuf>,
+    /// All of Fashion-MNIST (needs `data/fetch fashion`) instead of the embedded part
+    #[arg(long)]
+    pub(super) full: bool,
+    /// Folder of the fetched data sets
+    #[arg(long, value_name = "FOLDER", default_value = "data/cache")]
+    pub(super) data: PathBuf,
+    /// Folder for the run [default: runs/TASK-OPTIMIZER-N]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
+    /// Number of threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+}
+
+impl RunArguments {
+    /// The task with the user's penalty.
+    pub(super) fn task(&self) -> Task {
+        let task = Task::new(self.task);
+        Task { l2: self.l2.unwrap_or(task.l2), ..task }
+    }
+
+    /// Loads the task's data.
+    pub(super) fn load(&self, task: &Task) -> Result<TaskData> {
+        let fashion = if self.full { FashionPart::Full } else { FashionPart::Embedded };
+        task.load(&self.data, fashion, self.seed)
+    }
+
+    /// Sets the number of threads, and ends runs cleanly on Ctrl-C.
+    pub(super) fn prepare_process(&self) -> Result<()> {
+        if let Some(threads) = self.threads {
+            ensure!(threads >= 1, "--threads is 0, expected at least 1");
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build_global()
+                .context("cannot set the number of threads")?;
+        }
+        ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+            .context("cannot handle Ctrl-C")
+    }
+}
+
+/// The batch sizes as typed: `M`, or `FIRST:ITERATION`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScheduleArgument(pub(super) BatchSchedule);
+
+impl FromStr for ScheduleArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| part.parse::<u64>().ok().filter(|n| *n >= 1);
+        let schedule = match text.split_once(':') {
+            None => number(text).map(|cases| BatchSchedule::Fixed { cases: cases as usize }),
+            Some((initial, full_at)) => number(initial).zip(number(full_at)).map(
+                |(initial, full_at)| BatchSchedule::Exponential { initial: initial as usize, full_at },
+            ),
+        };
+        schedule.map(Self).ok_or_else(|| {
+            "expected a number of cases, as 500, or FIRST:ITERATION, as 1000:500".to_owned()
+        })
+    }
+}
+
+/// K-FAC's settings; what is not given stays as the preset has it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "K-FAC")]
+pub(super) struct KfacArguments {
+    /// Whose settings to start from
+    #[arg(long, value_enum, default_value_t = Preset::Paper)]
+    preset: Preset,
+    /// First damping λ of the quadratic model; large is safe, small is fast [default: the task's]
+    #[arg(long, value_name = "LAMBDA")]
+    lambda: Option<f64>,
+    /// T1: iterations between updates of λ [default: 5]
+    #[arg(long, value_name = "N")]
+    lambda_period: Option<u64>,
+    /// T2: iterations between searches for γ [default: 20]
+    #[arg(long, value_name = "N")]
+    gamma_period: Option<u64>,
+    /// T3: iterations between refreshes of the inverse [default: 20]
+    #[arg(long, value_name = "N")]
+    inverse_period: Option<u64>,
+    /// τ1: part of the batch for the factors [default: 0.125]
+    #[arg(long, value_name = "FRACTION")]
+    statistics_fraction: Option<f64>,
+    /// τ2: part of the batch for the quadratic model [default: 0.25, released-code 1]
+    #[arg(long, value_name = "FRACTION")]
+    model_fraction: Option<f64>,
+    /// How the damped blocks are inverted
+    #[arg(long, value_enum, default_value_t = Method::Automatic)]
+    inverse_method: Method,
+    /// How γ damps the blocks
+    #[arg(long, value_enum, default_value_t = Damping::Trace)]
+    damping: Damping,
+    /// Rescale the proposal alone, without the last step as a second direction
+    #[arg(long)]
+    no_momentum: bool,
+    /// Differences instead of the network's exact directional derivatives
+    #[arg(long)]
+    central_differences: bool,
+    /// Cases evaluated at once; fewer need less memory [default: 5000]
+    #[arg(long, value_name = "N")]
+    chunk: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Preset {
+    /// The settings of the paper's experiments
+    Paper,
+    /// The settings of the authors' released code
+    ReleasedCode,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Method {
+    /// The cheaper one
+    Automatic,
+    /// Cholesky factorisations
+    Cholesky,
+    /// Eigendecompositions
+    Eigen,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Damping {
+    /// Factored Tikhonov, π from the traces
+    Trace,
+    /// Factored Tikhonov, π from the Frobenius norms
+    Frobenius,
+    /// Factored Tikhonov, π = 1
+    One,
+    /// Exact Tikhonov
+    Exact,
+}
+
+impl KfacArguments {
+    /// The configuration for a task.
+    pub(super) fn config(&self, task: &Task, seed: u64) -> KfacConfig {
+        let preset = match self.preset {
+            Preset::Paper => KfacConfig::new(),
+            Preset::ReleasedCode => KfacConfig::released_code(),
+        };
+        let factored = |pi| DampingScheme::FactoredTikhonov { pi };
+        let derivatives = if self.central_differences {
+            DirectionalDerivatives::CentralDifferences
+        } else {
+            DirectionalDerivatives::Automatic
+        };
+        KfacConfig {
+            l2: task.l2,
+            initial_lambda: self.lambda.unwrap_or(task.initial_lambda),
+            lambda_period: self.lambda_period.unwrap_or(preset.lambda_period),
+            gamma_period: self.gamma_period.unwrap_or(preset.gamma_period),
+            inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
+            statistics_fraction: self.statistics_fraction.unwrap_or(preset.statistics_fraction),
+            model_fraction: self.model_fraction.unwrap_or(preset.model_fraction),
+            inverse_method: match self.inverse_method {
+                Method::Automatic => InverseMethod::Automatic,
+                Method::Cholesky => InverseMethod::Cholesky,
+                Method::Eigen => InverseMethod::Eigen,
+            },
+            damping: match self.damping {
+                Damping::Trace => factored(PiNorm::Trace),
+                Damping::Frobenius => factored(PiNorm::Frobenius),
+                Damping::One => factored(PiNorm::One),
+                Damping::Exact => DampingScheme::ExactTikhonov,
+            },
+            momentum: if self.no_momentum { Momentum::None } else { Momentum::Adaptive },
+            derivatives,
+            chunk_size: self.chunk.unwrap_or(preset.chunk_size),
+            seed,
+            ..preset
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What can be trained: the paper's three autoencoders (section 13) and smaller companions.
+
+use std::path::Path;
+
+use anyhow::Result;
+use kfac::BatchSchedule;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    data::{self, Cases, FashionPart, Source},
+    loss::Loss,
+    network::Activation,
+};
+
+/// A task by name.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskName {
+    /// Deep autoencoder of generated curves, 784-400-200-100-50-25-6-...: nothing to download
+    #[default]
+    Curves,
+    /// Deep autoencoder of MNIST, 784-1000-500-250-30-...: needs `data/fetch mnist`
+    Mnist,
+    /// Deep autoencoder of faces, 625-2000-1000-500-30-...: needs `data/fetch faces`
+    Faces,
+    /// The MNIST autoencoder on Fashion-MNIST: an embedded part, all with --full
+    Fashion,
+    /// Classifier of 8x8 digits, 64-50-30-10: embedded
+    Digits,
+    /// Autoencoder of 8x8 digits, 64-40-20-6-...: embedded
+    DigitsAutoencoder,
+}
+
+/// A task: network, loss, settings, but no data yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Task {
+    /// Its name.
+    pub name: TaskName,
+    /// Numbers of units, input to output.
+    pub widths: Vec<usize>,
+    /// The nonlinearities of the hidden layers.
+    pub hidden: Vec<Activation>,
+    /// The loss.
+    pub loss: Loss,
+    /// What the targets are.
+    pub targets: Targets,
+    /// Weight η of the penalty.
+    pub l2: f64,
+    /// First λ.
+    pub initial_lambda: f64,
+    /// Sizes of K-FAC's batches.
+    pub schedule: BatchSchedule,
+    /// Size of the first-order methods' batches.
+    pub first_order_batch: usize,
+    /// Iterations of K-FAC where the user sets no limit.
+    pub iterations: u64,
+}
+
+/// What the targets of a task are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Targets {
+    /// The inputs: an autoencoder.
+    Inputs,
+    /// The classes, one-hot.
+    Classes,
+}
+
+/// The data of a task: inputs and targets, row-major.
+#[derive(Clone, Debug)]
+pub struct TaskData {
+    /// One line about the data.
+    pub description: String,
+    /// The training cases.
+    pub train: Rows,
+    /// The test cases.
+    pub test: Rows,
+}
+
+/// Inputs and targets of some cases.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Inputs, `[len, inputs]`.
+    pub inputs: Vec<f32>,
+    /// Targets, `[len, outputs]`; `None` where they are the inputs.
+    pub targets: Option<Vec<f32>>,
+    /// Number of inputs.
+    pub d_in: usize,
+    /// Number of outputs.
+    pub d_out: usize,
+}
+
+impl Rows {
+    /// The number of cases.
+    pub fn len(&self) -> usize {
+        self.inputs.len() / self.d_in
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    fn new(cases: Cases, targets: Targets, d_out: usize) -> Self {
+        let one_hot = |labels: &Vec<u8>| {
+            let mut rows = vec![0.0; labels.len() * d_out];
+            for (case, label) in labels.iter().enumerate() {
+                rows[case * d_out + usize::from(*label)] = 1.0;
+            }
+            rows
+        };
+        let targets = match targets {
+            Targets::Inputs => None,
+            Targets::Classes => cases.labels.as_ref().map(one_hot),
+        };
+        Self { d_in: cases.features, d_out, inputs: cases.values, targets }
+    }
+}
+
+/// The widths of an autoencoder with this encoder, and its hidden nonlinearities: logistic with a
+/// linear code.
+fn autoencoder(encoder: &[usize]) -> (Vec<usize>, Vec<Activation>) {
+    let code = encoder.len() - 1;
+    let widths: Vec<usize> = encoder.iter().chain(encoder.iter().rev().skip(1)).copied().collect();
+    let hidden = (1..widths.len() - 1)
+        .map(|layer| if layer == code { Activation::Linear } else { Activation::Logistic });
+    (widths.clone(), hidden.collect())
+}
+
+impl Task {
+    /// The task of a name.
+    pub fn new(name: TaskName) -> Self {
+        let encoder: &[usize] = match name {
+            TaskName::Curves => &[784, 400, 200, 100, 50, 25, 6],
+            TaskName::Mnist | TaskName::Fashion => &[784, 1000, 500, 250, 30],
+            TaskName::Faces => &[625, 2000, 1000, 500, 30],
+            TaskName::DigitsAutoencoder => &[64, 40, 20, 6],
+            TaskName::Digits => &[],
+        };
+        let (widths, hidden) = if name == TaskName::Digits {
+            (vec![64, 50, 30, 10], vec![Activation::Logistic; 2])
+        } else {
+            autoencoder(encoder)
+        };
+        let base = Self {
+            name,
+            widths,
+            hidden,
+            loss: Loss::Bernoulli,
+            targets: Targets::Inputs,
+            l2: 1e-5,
+            initial_lambda: 150.0,
+            schedule: BatchSchedule::PAPER,
+            first_order_batch: 500,
+            iterations: 200,
+        };
+        match name {
+            TaskName::Curves => Self { first_order_batch: 250, iterations: 250, ..base },
+            TaskName::Mnist | TaskName::Fashion => base,
+            // The authors' code halves η with the loss: ½ ‖y − z‖² instead of ‖y − z‖².
+            TaskName::Faces => Self { loss: Loss::Gaussian, l2: 0.5e-5, iterations: 100, ..base },
+            TaskName::Digits => Self {
+                loss: Loss::Categorical,
+                targets: Targets::Classes,
+                initial_lambda: 1.0,
+                schedule: BatchSchedule::Exponential { initial: 250, full_at: 100 },
+                first_order_batch: 50,
+                ..base
+            },
+            TaskName::DigitsAutoencoder => Self {
+                schedule: BatchSchedule::Exponential { initial: 250, full_at: 200 },
+                first_order_batch: 50,
+                iterations: 400,
+                ..base
+            },
+        }
+    }
+
+    /// Loads the data; fetched sets are looked for in `folder`.
+    ///
+    /// # Errors
+    /// Where a set has not been fetched, with the command that fetches it, or is malformed.
+    pub fn load(&self, folder: &Path, fashion: FashionPart, seed: u64) -> Result<TaskData> {
+        let source = match self.name {
+            TaskName::Curves => Source::Curves { seed },
+            TaskName::Mnist => Source::Mnist,
+            TaskName::Faces => Source::Faces { seed },
+            TaskName::Fashion => Source::Fashion(fashion),
+            TaskName::Digits | TaskName::DigitsAutoencoder => Source::Digits,
+        };
+        let set = data::load(source, folder)?;
+        let d_out = self.widths.last().copied().unwrap_or_default();
+        Ok(TaskData {
+            description: set.description,
+            train: Rows::new(set.train, self.targets, d_out),
+            test: Rows::new(set.test, self.targets, d_out),
+        })
+    }
+
+    /// The name as it is typed.
+    pub fn label(&self) -> &'static str {
+        match self.name {
+            TaskName::Curves => "curves",
+            TaskName::Mnist => "mnist",
+            TaskName::Faces => "faces",
+            TaskName::Fashion => "fashion",
+            TaskName::Digits => "digits",
+            TaskName::DigitsAutoencoder => "digits-autoencoder",
+        }
+    }
+}

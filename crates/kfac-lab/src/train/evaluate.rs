@@ -1,0 +1,85 @@
+//! Objective and error on all cases.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Tensor},
+};
+use kfac::{Network, PredictiveDistribution, Tape, linalg::host};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    loss::Loss,
+    network::Mlp,
+    precision::Precision,
+    task::{Rows, TaskData},
+};
+
+/// Cases evaluated at once.
+const CHUNK: usize = 5000;
+
+/// Objective and error of a model on all training and test cases.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The training objective, the penalty included.
+    pub train_objective: f64,
+    /// Mean error of the training cases.
+    pub train_error: f64,
+    /// Mean error of the test cases.
+    pub test_error: f64,
+}
+
+impl Evaluation {
+    /// Evaluates a model.
+    pub fn new(
+        model: &Mlp,
+        (loss, l2): (Loss, f64),
+        data: &TaskData,
+        place: (&Device, Precision),
+    ) -> Self {
+        let model = model.valid();
+        let (train_loss, train_error) = means(&model, loss, &data.train, place);
+        let (_, test_error) = means(&model, loss, &data.test, place);
+        let train_objective = train_loss + 0.5 * l2 * squared_norm(&model);
+        Self { train_objective, train_error, test_error }
+    }
+}
+
+fn means(
+    model: &Mlp,
+    loss: Loss,
+    rows: &Rows,
+    (device, precision): (&Device, Precision),
+) -> (f64, f64) {
+    let (mut total_loss, mut total_error) = (0.0, 0.0);
+    for start in (0..rows.len()).step_by(CHUNK) {
+        let end = (start + CHUNK).min(rows.len());
+        let chunk = |values: &[f32], features: usize| {
+            let values = values[start * features..end * features].to_vec();
+            precision.matrix(values, [end - start, features], device)
+        };
+        let inputs = chunk(&rows.inputs, rows.d_in);
+        let targets = match &rows.targets {
+            Some(targets) => chunk(targets, rows.d_out),
+            None => inputs.clone(),
+        };
+        let outputs = model.forward(inputs, &mut Tape::off());
+        total_error += loss.error(outputs.clone(), targets.clone());
+        total_loss += host::sum(loss.negative_log_likelihood(outputs, targets));
+    }
+    let cases = rows.len() as f64;
+    (total_loss / cases, total_error / cases)
+}
+
+/// `‖θ‖²` over all parameters, biases included.
+fn squared_norm(model: &Mlp) -> f64 {
+    struct SquaredNorm(f64);
+    impl ModuleVisitor for SquaredNorm {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val().inner();
+            self.0 += host::sum(value.clone() * value);
+        }
+    }
+    let mut norm = SquaredNorm(0.0);
+    model.visit(&mut norm);
+    norm.0
+}

@@ -1,0 +1,106 @@
+//! The run folder: everything that a run leaves behind.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use kfac::StepReport;
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::Evaluation;
+use crate::methods::StepSummary;
+
+/// A line of `steps.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The iteration; zero is the initial point.
+    pub iteration: u64,
+    /// Cases of the batch.
+    pub batch_size: usize,
+    /// Seconds of training so far, evaluations not counted.
+    pub seconds: f64,
+    /// The objective on the batch before the step.
+    pub objective: Option<f64>,
+    /// Objective and error on all cases after the step, where they were evaluated.
+    pub evaluation: Option<Evaluation>,
+    /// K-FAC's report.
+    pub kfac: Option<StepReport>,
+}
+
+impl StepRecord {
+    pub(super) fn initial(evaluation: Evaluation) -> Self {
+        let evaluation = Some(evaluation);
+        Self { iteration: 0, batch_size: 0, seconds: 0.0, objective: None, evaluation, kfac: None }
+    }
+
+    pub(super) fn new(iteration: u64, batch_size: usize, seconds: f64, step: StepSummary) -> Self {
+        let objective = Some(step.objective);
+        Self { iteration, batch_size, seconds, objective, evaluation: None, kfac: step.kfac }
+    }
+}
+
+/// A folder for one run.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    steps: BufWriter<File>,
+}
+
+impl RunFolder {
+    /// Makes `path`, or, without one, the first free folder `runs/NAME-1`, `runs/NAME-2`, ...
+    ///
+    /// # Errors
+    /// Where the folder cannot be made, or already holds a run.
+    pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => free_folder(Path::new("runs"), name)?,
+        };
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let steps = path.join("steps.jsonl");
+        let steps = File::create_new(&steps).with_context(|| {
+            format!("cannot make {}: give another folder with --out", steps.display())
+        })?;
+        Ok(Self { path, steps: BufWriter::new(steps) })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
+        let path = self.path.join("config.json");
+        fs::write(&path, serde_json::to_string_pretty(config)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Appends a line to `steps.jsonl`.
+    pub(super) fn append(&mut self, record: &StepRecord) -> Result<()> {
+        let line = serde_json::to_string(record)?;
+        writeln!(self.steps, "{line}")
+            .and_then(|()| self.steps.flush())
+            .with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+}
+
+fn free_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+    for number in 1u32.. {
+        let path = parent.join(format!("{name}-{number}"));
+        match fs::exists(&path) {
+            Ok(false) => return Ok(path),
+            Ok(true) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot look for {}", path.display()));
+            }
+        }
+    }
+    anyhow::bail!("no free folder in {}", parent.display())
+}
