@@ -29,18 +29,26 @@ pub struct Captions {
     pub error_name: &'static str,
 }
 
+/// File name, caption and value of a vertical axis.
+type Quantity<'a> = (&'a str, &'a str, fn(&Evaluation) -> f64);
+
+/// Name and position of a horizontal axis.
+type Axis = (&'static str, fn(&StepRecord) -> f64);
+
 /// Writes error and objective against iterations and against seconds, four SVG files.
 ///
 /// # Errors
 /// Where a file cannot be written.
 pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result<()> {
     let error_name = format!("training {}", captions.error_name);
-    let quantities: [(&str, &str, fn(&Evaluation) -> f64); 2] = [
+    let quantities: [Quantity<'_>; 2] = [
         ("error", &error_name, |e| e.train_error),
         ("objective", "training objective", |e| e.train_objective),
     ];
-    let axes: [(&str, fn(&StepRecord) -> f64); 2] =
-        [("iterations", |step| step.iteration as f64), ("seconds", |step| step.seconds)];
+    let axes: [Axis; 2] = [
+        ("iterations", |step| step.iteration as f64),
+        ("seconds", |step| step.seconds),
+    ];
     for (quantity, y, value) in quantities {
         for (axis, position) in axes {
             let curve = |run: &Plotted<'_>| Curve {

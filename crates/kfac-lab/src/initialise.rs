@@ -41,7 +41,11 @@ pub fn sparse(widths: &[usize], hidden: &[Activation], seed: u64) -> Vec<LayerWe
     let layer = |(i, pair): (usize, &[usize])| {
         let (d_in, d_out) = (pair[0], pair[1]);
         let this = if is_tanh(Some(i)) { 0.5 } else { 1.0 };
-        let scale = if is_tanh(i.checked_sub(1)) { 0.5 * this } else { this };
+        let scale = if is_tanh(i.checked_sub(1)) {
+            0.5 * this
+        } else {
+            this
+        };
         let mut weight = vec![0.0; d_in * d_out];
         for unit in 0..d_out {
             for _ in 0..CONNECTIONS {
@@ -51,7 +55,12 @@ pub fn sparse(widths: &[usize], hidden: &[Activation], seed: u64) -> Vec<LayerWe
             }
         }
         let bias = vec![if is_tanh(Some(i)) { 0.5 } else { 0.0 }; d_out];
-        LayerWeights { d_in, d_out, weight, bias }
+        LayerWeights {
+            d_in,
+            d_out,
+            weight,
+            bias,
+        }
     };
     widths.windows(2).enumerate().map(layer).collect()
 }
@@ -79,7 +88,12 @@ pub fn read(path: &Path, widths: &[usize]) -> Result<Vec<LayerWeights>> {
     };
     let layer = |w: &[usize]| {
         let (d_in, d_out) = (w[0], w[1]);
-        LayerWeights { d_in, d_out, weight: take(d_in * d_out), bias: take(d_out) }
+        LayerWeights {
+            d_in,
+            d_out,
+            weight: take(d_in * d_out),
+            bias: take(d_out),
+        }
     };
     Ok(widths.windows(2).map(layer).collect())
 }
@@ -89,8 +103,11 @@ pub fn read(path: &Path, widths: &[usize]) -> Result<Vec<LayerWeights>> {
 /// # Errors
 /// Where the file cannot be written.
 pub fn write(path: &Path, weights: &[LayerWeights]) -> Result<()> {
-    let values: Vec<f64> =
-        weights.iter().flat_map(|layer| layer.weight.iter().chain(&layer.bias)).copied().collect();
+    let values: Vec<f64> = weights
+        .iter()
+        .flat_map(|layer| layer.weight.iter().chain(&layer.bias))
+        .copied()
+        .collect();
     let unfinished = path.with_extension("npy.part");
     let failed = || format!("cannot write {}", path.display());
     let file = File::create(&unfinished).with_context(failed)?;
@@ -157,13 +174,20 @@ mod tests {
                 .chunks(layer.d_in)
                 .map(|row| row.iter().filter(|w| **w != 0.0).count())
                 .collect();
-            assert!(counts.iter().all(|&n| (1..=CONNECTIONS.min(layer.d_in)).contains(&n)));
+            assert!(
+                counts
+                    .iter()
+                    .all(|&n| (1..=CONNECTIONS.min(layer.d_in)).contains(&n))
+            );
             assert!(layer.bias.iter().all(|b| *b == 0.0));
         }
         // 15 draws of 100 have on average 100 (1 − 0.99^15) = 13.99 distinct inputs; 50 units.
         let first = &sparse(&widths, &hidden, 3)[0];
         let mean = first.weight.iter().filter(|w| **w != 0.0).count() as f64 / 50.0;
-        assert!((mean - 13.99).abs() < 0.5, "mean number of connections {mean}");
+        assert!(
+            (mean - 13.99).abs() < 0.5,
+            "mean number of connections {mean}"
+        );
     }
 
     #[test]
@@ -171,7 +195,12 @@ mod tests {
         let plain = sparse(&[30, 20, 10], &[Activation::Logistic], 1);
         let tanh = sparse(&[30, 20, 10], &[Activation::Tanh], 1);
         for (p, t) in plain.iter().zip(&tanh) {
-            assert!(p.weight.iter().zip(&t.weight).all(|(p, t)| (0.5 * p - t).abs() < 1e-15));
+            assert!(
+                p.weight
+                    .iter()
+                    .zip(&t.weight)
+                    .all(|(p, t)| (0.5 * p - t).abs() < 1e-15)
+            );
         }
         assert!(tanh[0].bias.iter().all(|b| (*b - 0.5).abs() < 1e-15));
         assert!(tanh[1].bias.iter().all(|b| *b == 0.0));
@@ -186,6 +215,9 @@ mod tests {
         write(&path, &weights).unwrap();
         assert_eq!(read(&path, &widths).unwrap(), weights);
         let error = read(&path, &[7, 5, 4]).unwrap_err().to_string();
-        assert!(error.contains("expected 64 values") && error.contains("found 58"), "{error}");
+        assert!(
+            error.contains("expected 64 values") && error.contains("found 58"),
+            "{error}"
+        );
     }
 }

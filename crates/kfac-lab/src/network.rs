@@ -73,7 +73,10 @@ impl Mlp {
                 bias: Some(Param::from_tensor(Tensor::from_data(bias, options))),
             }
         };
-        Self { layers: weights.iter().map(layer).collect(), hidden }
+        Self {
+            layers: weights.iter().map(layer).collect(),
+            hidden,
+        }
     }
 
     /// The weights, layer by layer.
@@ -86,13 +89,21 @@ impl Mlp {
                 || vec![0.0; d_out],
                 |bias| values(bias.val().inner().into_data()),
             );
-            LayerWeights { d_in, d_out, weight, bias }
+            LayerWeights {
+                d_in,
+                d_out,
+                weight,
+                bias,
+            }
         };
         self.layers.iter().map(layer).collect()
     }
 
     fn activation(&self, layer: usize) -> Activation {
-        self.hidden.get(layer).copied().unwrap_or(Activation::Linear)
+        self.hidden
+            .get(layer)
+            .copied()
+            .unwrap_or(Activation::Linear)
     }
 }
 
@@ -101,7 +112,9 @@ impl Network for Mlp {
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let layers = self.layers.iter().enumerate();
-        layers.fold(inputs, |a, (i, layer)| self.activation(i).apply(tape.linear(layer, a)))
+        layers.fold(inputs, |a, (i, layer)| {
+            self.activation(i).apply(tape.linear(layer, a))
+        })
     }
 
     fn jvp(&self, inputs: Tensor<2>, tangents: &[Self]) -> Option<Jvp> {
@@ -119,6 +132,9 @@ impl Network for Mlp {
             }
             a = next;
         }
-        Some(Jvp { outputs: a, derivatives: derivatives.into_iter().flatten().collect() })
+        Some(Jvp {
+            outputs: a,
+            derivatives: derivatives.into_iter().flatten().collect(),
+        })
     }
 }

@@ -4,9 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// The precision of a run's tensors.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
@@ -32,6 +30,9 @@ impl Precision {
         [rows, columns]: [usize; 2],
         device: &Device,
     ) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, [rows, columns]), (device, self.dtype()))
+        Tensor::from_data(
+            TensorData::new(values, [rows, columns]),
+            (device, self.dtype()),
+        )
     }
 }

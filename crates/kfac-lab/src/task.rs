@@ -13,9 +13,7 @@ use crate::{
 };
 
 /// A task by name.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskName {
     /// Deep autoencoder of generated curves, 784-400-200-100-50-25-6-...: nothing to download
@@ -115,7 +113,12 @@ impl Rows {
             Targets::Inputs => None,
             Targets::Classes => cases.labels.as_ref().map(one_hot),
         };
-        Self { d_in: cases.features, d_out, inputs: cases.values, targets }
+        Self {
+            d_in: cases.features,
+            d_out,
+            inputs: cases.values,
+            targets,
+        }
     }
 }
 
@@ -123,9 +126,18 @@ impl Rows {
 /// linear code.
 fn autoencoder(encoder: &[usize]) -> (Vec<usize>, Vec<Activation>) {
     let code = encoder.len() - 1;
-    let widths: Vec<usize> = encoder.iter().chain(encoder.iter().rev().skip(1)).copied().collect();
-    let hidden = (1..widths.len() - 1)
-        .map(|layer| if layer == code { Activation::Linear } else { Activation::Logistic });
+    let widths: Vec<usize> = encoder
+        .iter()
+        .chain(encoder.iter().rev().skip(1))
+        .copied()
+        .collect();
+    let hidden = (1..widths.len() - 1).map(|layer| {
+        if layer == code {
+            Activation::Linear
+        } else {
+            Activation::Logistic
+        }
+    });
     (widths.clone(), hidden.collect())
 }
 
@@ -157,20 +169,36 @@ impl Task {
             iterations: 200,
         };
         match name {
-            TaskName::Curves => Self { first_order_batch: 250, iterations: 250, ..base },
+            TaskName::Curves => Self {
+                initial_lambda: 1e-3,
+                first_order_batch: 250,
+                iterations: 250,
+                ..base
+            },
             TaskName::Mnist | TaskName::Fashion => base,
             // The authors' code halves η with the loss: ½ ‖y − z‖² instead of ‖y − z‖².
-            TaskName::Faces => Self { loss: Loss::Gaussian, l2: 0.5e-5, iterations: 100, ..base },
+            TaskName::Faces => Self {
+                loss: Loss::Gaussian,
+                l2: 0.5e-5,
+                iterations: 100,
+                ..base
+            },
             TaskName::Digits => Self {
                 loss: Loss::Categorical,
                 targets: Targets::Classes,
                 initial_lambda: 1.0,
-                schedule: BatchSchedule::Exponential { initial: 250, full_at: 100 },
+                schedule: BatchSchedule::Exponential {
+                    initial: 250,
+                    full_at: 100,
+                },
                 first_order_batch: 50,
                 ..base
             },
             TaskName::DigitsAutoencoder => Self {
-                schedule: BatchSchedule::Exponential { initial: 250, full_at: 200 },
+                schedule: BatchSchedule::Exponential {
+                    initial: 250,
+                    full_at: 200,
+                },
                 first_order_batch: 50,
                 iterations: 400,
                 ..base

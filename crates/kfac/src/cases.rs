@@ -30,7 +30,11 @@ impl<const D: usize> Cases for Tensor<D> {
     }
 
     fn slice(&self, range: Range<usize>) -> Self {
-        if range == (0..self.dims()[0]) { self.clone() } else { self.clone().slice_dim(0, range) }
+        if range == (0..self.dims()[0]) {
+            self.clone()
+        } else {
+            self.clone().slice_dim(0, range)
+        }
     }
 }
 
@@ -78,7 +82,10 @@ impl<I: Cases> Batch<I> {
     /// The cases of a range.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
-        Self { inputs: self.inputs.slice(range.clone()), targets: Cases::slice(&self.targets, range) }
+        Self {
+            inputs: self.inputs.slice(range.clone()),
+            targets: Cases::slice(&self.targets, range),
+        }
     }
 
     /// The first `⌈fraction · n⌉` cases, but at least `at_least` of them or all.
@@ -94,6 +101,8 @@ impl<I: Cases> Batch<I> {
     /// Consecutive parts of at most `size` cases.
     pub(crate) fn chunks(&self, size: usize) -> impl Iterator<Item = Self> + '_ {
         let n = self.len();
-        (0..n).step_by(size.max(1)).map(move |start| self.slice(start..(start + size).min(n)))
+        (0..n)
+            .step_by(size.max(1))
+            .map(move |start| self.slice(start..(start + size).min(n)))
     }
 }

@@ -16,7 +16,9 @@ pub enum InitError {
     #[error("the example input has no cases: one is needed to see the layers")]
     EmptyExample,
     /// No trainable layer was called through the tape.
-    #[error("no trainable layer went through the tape: call the layers as `tape.linear(&layer, x)`")]
+    #[error(
+        "no trainable layer went through the tape: call the layers as `tape.linear(&layer, x)`"
+    )]
     NoLayers,
     /// Strict coverage, and some trainable parameters have no block.
     #[error(
@@ -30,7 +32,9 @@ pub enum InitError {
 }
 
 fn list(faults: &[ConfigFault]) -> String {
-    faults.iter().map(|fault| format!("\n  - {fault}")).collect()
+    faults.iter().fold(String::new(), |text, fault| {
+        text + "\n  - " + &fault.to_string()
+    })
 }
 
 /// Why a step was refused; model and optimizer are exactly as before it.

@@ -46,5 +46,8 @@ impl RandomStream {
 }
 
 fn tensor_like<const D: usize>(like: &Tensor<D>, values: Vec<f32>) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values, like.shape()), (&like.device(), like.dtype()))
+    Tensor::from_data(
+        TensorData::new(values, like.shape()),
+        (&like.device(), like.dtype()),
+    )
 }

@@ -60,7 +60,9 @@ impl ParameterVector {
     pub(crate) fn first_non_finite(&self) -> Option<usize> {
         // The sum of a block is not finite where an element is not; one that overflows although
         // all elements are finite is of no use to the step either.
-        self.blocks.iter().position(|block| !host::sum(block.clone()).is_finite())
+        self.blocks
+            .iter()
+            .position(|block| !host::sum(block.clone()).is_finite())
     }
 
     fn map(&self, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Self {

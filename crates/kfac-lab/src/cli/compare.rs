@@ -49,13 +49,19 @@ enum Rival {
 impl Rival {
     fn methods(self, l2: f64) -> [MethodConfig; 4] {
         match self {
-            Self::Nag => [0.05, 0.02, 0.01, 0.005]
-                .map(|rate| MethodConfig::Nag { rate, max_momentum: 0.99, l2 }),
+            Self::Nag => [0.05, 0.02, 0.01, 0.005].map(|rate| MethodConfig::Nag {
+                rate,
+                max_momentum: 0.99,
+                l2,
+            }),
             Self::Adam => {
                 [0.003, 0.001, 0.0003, 0.0001].map(|rate| MethodConfig::Adam { rate, l2 })
             }
-            Self::Sgd => [0.2, 0.1, 0.05, 0.02]
-                .map(|rate| MethodConfig::Sgd { rate, momentum: 0.9, l2 }),
+            Self::Sgd => [0.2, 0.1, 0.05, 0.02].map(|rate| MethodConfig::Sgd {
+                rate,
+                momentum: 0.9,
+                l2,
+            }),
         }
     }
 }
@@ -68,7 +74,10 @@ impl CompareArguments {
         self.run.prepare_process()?;
         let task = self.run.task();
         let data = self.run.load(&task)?;
-        let folder = RunFolder::create(self.run.out.as_deref(), &format!("{}-compare", task.label()))?;
+        let folder = RunFolder::create(
+            self.run.out.as_deref(),
+            &format!("{}-compare", task.label()),
+        )?;
         let kfac = MethodConfig::Kfac(Box::new(self.kfac.config(&task, self.run.seed)));
         let rivals = self.rivals.iter().flat_map(|rival| rival.methods(task.l2));
         let mut outcomes = Vec::new();
@@ -93,19 +102,29 @@ impl CompareArguments {
     ) -> Result<Outcome> {
         let schedule = match method {
             MethodConfig::Kfac(_) => task.schedule,
-            _ => BatchSchedule::Fixed { cases: task.first_order_batch },
+            _ => BatchSchedule::Fixed {
+                cases: task.first_order_batch,
+            },
         };
         let options = TrainOptions {
             task: task.clone(),
             schedule,
-            limit: Limit { iterations: None, seconds: Some(self.seconds) },
+            limit: Limit {
+                iterations: None,
+                seconds: Some(self.seconds),
+            },
             evaluate: EvaluateEvery::Seconds(self.seconds / EVALUATIONS),
             seed: self.run.seed,
             precision: self.run.precision,
             init: self.run.init.clone(),
             method,
         };
-        let name = options.method.label().replace(", ", "-").replace(' ', "-").to_lowercase();
+        let name = options
+            .method
+            .label()
+            .replace(", ", "-")
+            .replace(' ', "-")
+            .to_lowercase();
         let mut folder = RunFolder::create(Some(&parent.path().join(name)), "")?;
         folder.write_config(&RunConfig::new(&options, &data.description))?;
         let outcome = train(&options, data, &mut folder)?;
@@ -119,7 +138,11 @@ impl CompareArguments {
             .enumerate()
             .map(|(index, (label, outcome))| Plotted {
                 label: label.clone(),
-                emphasis: if index == 0 { Emphasis::Main } else { Emphasis::Baseline },
+                emphasis: if index == 0 {
+                    Emphasis::Main
+                } else {
+                    Emphasis::Baseline
+                },
                 steps: &outcome.steps,
             })
             .collect();

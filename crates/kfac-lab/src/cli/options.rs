@@ -52,12 +52,19 @@ impl RunArguments {
     /// The task with the user's penalty.
     pub(super) fn task(&self) -> Task {
         let task = Task::new(self.task);
-        Task { l2: self.l2.unwrap_or(task.l2), ..task }
+        Task {
+            l2: self.l2.unwrap_or(task.l2),
+            ..task
+        }
     }
 
     /// Loads the task's data.
     pub(super) fn load(&self, task: &Task) -> Result<TaskData> {
-        let fashion = if self.full { FashionPart::Full } else { FashionPart::Embedded };
+        let fashion = if self.full {
+            FashionPart::Full
+        } else {
+            FashionPart::Embedded
+        };
         task.load(&self.data, fashion, self.seed)
     }
 
@@ -85,10 +92,17 @@ impl FromStr for ScheduleArgument {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |part: &str| part.parse::<u64>().ok().filter(|n| *n >= 1);
         let schedule = match text.split_once(':') {
-            None => number(text).map(|cases| BatchSchedule::Fixed { cases: cases as usize }),
-            Some((initial, full_at)) => number(initial).zip(number(full_at)).map(
-                |(initial, full_at)| BatchSchedule::Exponential { initial: initial as usize, full_at },
-            ),
+            None => number(text).map(|cases| BatchSchedule::Fixed {
+                cases: cases as usize,
+            }),
+            Some((initial, full_at)) => {
+                number(initial)
+                    .zip(number(full_at))
+                    .map(|(initial, full_at)| BatchSchedule::Exponential {
+                        initial: initial as usize,
+                        full_at,
+                    })
+            }
         };
         schedule.map(Self).ok_or_else(|| {
             "expected a number of cases, as 500, or FIRST:ITERATION, as 1000:500".to_owned()
@@ -187,7 +201,9 @@ impl KfacArguments {
             lambda_period: self.lambda_period.unwrap_or(preset.lambda_period),
             gamma_period: self.gamma_period.unwrap_or(preset.gamma_period),
             inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
-            statistics_fraction: self.statistics_fraction.unwrap_or(preset.statistics_fraction),
+            statistics_fraction: self
+                .statistics_fraction
+                .unwrap_or(preset.statistics_fraction),
             model_fraction: self.model_fraction.unwrap_or(preset.model_fraction),
             inverse_method: match self.inverse_method {
                 Method::Automatic => InverseMethod::Automatic,
@@ -200,7 +216,11 @@ impl KfacArguments {
                 Damping::One => factored(PiNorm::One),
                 Damping::Exact => DampingScheme::ExactTikhonov,
             },
-            momentum: if self.no_momentum { Momentum::None } else { Momentum::Adaptive },
+            momentum: if self.no_momentum {
+                Momentum::None
+            } else {
+                Momentum::Adaptive
+            },
             derivatives,
             chunk_size: self.chunk.unwrap_or(preset.chunk_size),
             seed,

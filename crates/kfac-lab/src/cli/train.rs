@@ -95,7 +95,11 @@ pub(super) struct RunConfig<'a> {
 impl<'a> RunConfig<'a> {
     pub(super) fn new(options: &'a TrainOptions, data: &'a str) -> Self {
         Self {
-            version: concat!("kfac ", env!("CARGO_PKG_VERSION"), ", burn 0.22.1, faer 0.24.4"),
+            version: concat!(
+                "kfac ",
+                env!("CARGO_PKG_VERSION"),
+                ", burn 0.22.1, faer 0.24.4"
+            ),
             command: std::env::args().collect(),
             device: "flex (CPU)",
             threads: rayon::current_num_threads(),
@@ -133,9 +137,14 @@ impl TrainArguments {
         let schedule = match (self.batch, second_order) {
             (Some(ScheduleArgument(schedule)), _) => schedule,
             (None, true) => task.schedule,
-            (None, false) => BatchSchedule::Fixed { cases: task.first_order_batch },
+            (None, false) => BatchSchedule::Fixed {
+                cases: task.first_order_batch,
+            },
         };
-        let mut limit = Limit { iterations: self.iterations, seconds: self.seconds };
+        let mut limit = Limit {
+            iterations: self.iterations,
+            seconds: self.seconds,
+        };
         if limit == Limit::default() {
             if second_order {
                 limit.iterations = Some(task.iterations);
@@ -146,7 +155,13 @@ impl TrainArguments {
         let evaluate = match (self.evaluate_every, second_order, limit) {
             (Some(every), ..) => EvaluateEvery::Iterations(every.max(1)),
             (None, true, _) => EvaluateEvery::Iterations(10),
-            (None, false, Limit { seconds: Some(s), .. }) => EvaluateEvery::Seconds(s / EVALUATIONS),
+            (
+                None,
+                false,
+                Limit {
+                    seconds: Some(s), ..
+                },
+            ) => EvaluateEvery::Seconds(s / EVALUATIONS),
             (None, false, Limit { iterations, .. }) => {
                 let n = iterations.unwrap_or(1) as f64;
                 EvaluateEvery::Iterations((n / EVALUATIONS).ceil() as u64)
@@ -168,18 +183,21 @@ impl TrainArguments {
         let rate = |default: f64| self.learning_rate.unwrap_or(default);
         let l2 = task.l2;
         match self.optimizer {
-            Optimizer::Kfac => {
-                MethodConfig::Kfac(Box::new(self.kfac.config(task, self.run.seed)))
-            }
-            Optimizer::Sgd => {
-                MethodConfig::Sgd { rate: rate(0.05), momentum: self.momentum.unwrap_or(0.9), l2 }
-            }
+            Optimizer::Kfac => MethodConfig::Kfac(Box::new(self.kfac.config(task, self.run.seed))),
+            Optimizer::Sgd => MethodConfig::Sgd {
+                rate: rate(0.05),
+                momentum: self.momentum.unwrap_or(0.9),
+                l2,
+            },
             Optimizer::Nag => MethodConfig::Nag {
                 rate: rate(0.01),
                 max_momentum: self.momentum.unwrap_or(0.99),
                 l2,
             },
-            Optimizer::Adam => MethodConfig::Adam { rate: rate(0.001), l2 },
+            Optimizer::Adam => MethodConfig::Adam {
+                rate: rate(0.001),
+                l2,
+            },
         }
     }
 }
@@ -192,7 +210,11 @@ pub(super) fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFold
         error_name: outcome.summary.error_name,
     };
     let label = options.method.label();
-    let run = Plotted { label, emphasis: Emphasis::Main, steps: &outcome.steps };
+    let run = Plotted {
+        label,
+        emphasis: Emphasis::Main,
+        steps: &outcome.steps,
+    };
     charts::write(folder.path(), &captions, &[run])?;
     initialise::write(&folder.path().join("weights.npy"), &outcome.weights)
 }

@@ -22,17 +22,27 @@ pub struct FirstOrder {
 impl FirstOrder {
     /// Stochastic gradient descent with momentum.
     pub(super) fn sgd((rate, momentum): (f64, f64), l2: f64, loss: Loss) -> Self {
-        let momentum = MomentumConfig::new().with_momentum(momentum).with_dampening(0.0);
+        let momentum = MomentumConfig::new()
+            .with_momentum(momentum)
+            .with_dampening(0.0);
         let config = SgdConfig::new()
             .with_momentum(Some(momentum))
             .with_weight_decay(Some(WeightDecayConfig::new(l2 as f32)));
-        Self { optimizer: config.init(), rate, loss }
+        Self {
+            optimizer: config.init(),
+            rate,
+            loss,
+        }
     }
 
     /// Adam.
     pub(super) fn adam(rate: f64, l2: f64, loss: Loss) -> Self {
         let config = AdamConfig::new().with_weight_decay(Some(WeightDecayConfig::new(l2 as f32)));
-        Self { optimizer: config.init(), rate, loss }
+        Self {
+            optimizer: config.init(),
+            rate,
+            loss,
+        }
     }
 
     pub(super) fn step(
@@ -42,7 +52,10 @@ impl FirstOrder {
     ) -> Result<StepSummary, StepError> {
         let (objective, gradients) = mean_gradients(model, self.loss, batch)?;
         *model = self.optimizer.step(self.rate, model.clone(), gradients);
-        Ok(StepSummary { objective, kfac: None })
+        Ok(StepSummary {
+            objective,
+            kfac: None,
+        })
     }
 }
 
@@ -59,7 +72,10 @@ pub(super) fn mean_gradients(
     let seed = loss.output_gradient(plain.clone(), targets.clone()) / cases;
     let mean = kfac::linalg::host::sum(loss.negative_log_likelihood(plain, targets)) / cases;
     if !mean.is_finite() {
-        return Err(StepError::NonFinite { quantity: Quantity::Objective, layer: None });
+        return Err(StepError::NonFinite {
+            quantity: Quantity::Objective,
+            layer: None,
+        });
     }
     let gradients = (outputs * seed.autodiff()).sum().backward();
     Ok((mean, GradientsParams::from_grads(gradients, model)))

@@ -61,7 +61,9 @@ impl MethodConfig {
         match self {
             Self::Kfac(_) => "K-FAC".to_owned(),
             Self::Sgd { rate, momentum, .. } => format!("SGD {rate}, momentum {momentum}"),
-            Self::Nag { rate, max_momentum, .. } => format!("NAG {rate}, momentum {max_momentum}"),
+            Self::Nag {
+                rate, max_momentum, ..
+            } => format!("NAG {rate}, momentum {max_momentum}"),
             Self::Adam { rate, .. } => format!("Adam {rate}"),
         }
     }
@@ -85,9 +87,11 @@ impl MethodConfig {
                 Method::FirstOrder(FirstOrder::sgd((*rate, *momentum), *l2, loss))
             }
             Self::Adam { rate, l2 } => Method::FirstOrder(FirstOrder::adam(*rate, *l2, loss)),
-            Self::Nag { rate, max_momentum, l2 } => {
-                Method::Nesterov(Nesterov::new((*rate, *max_momentum), *l2, loss))
-            }
+            Self::Nag {
+                rate,
+                max_momentum,
+                l2,
+            } => Method::Nesterov(Nesterov::new((*rate, *max_momentum), *l2, loss)),
         })
     }
 }
@@ -123,7 +127,10 @@ impl Method {
         match self {
             Self::Kfac(kfac) => {
                 let report = kfac.step(model, batch)?;
-                Ok(StepSummary { objective: report.objective, kfac: Some(report) })
+                Ok(StepSummary {
+                    objective: report.objective,
+                    kfac: Some(report),
+                })
             }
             Self::FirstOrder(method) => method.step(model, batch),
             Self::Nesterov(method) => method.step(model, batch),

@@ -33,7 +33,14 @@ pub struct Nesterov {
 
 impl Nesterov {
     pub(super) fn new((rate, max_momentum): (f64, f64), l2: f64, loss: Loss) -> Self {
-        Self { rate, max_momentum, l2, loss, steps: 0, velocity: HashMap::new() }
+        Self {
+            rate,
+            max_momentum,
+            l2,
+            loss,
+            steps: 0,
+            velocity: HashMap::new(),
+        }
     }
 
     pub(super) fn step(
@@ -50,13 +57,19 @@ impl Nesterov {
         };
         *model = model.clone().map(&mut update);
         self.steps += 1;
-        Ok(StepSummary { objective, kfac: None })
+        Ok(StepSummary {
+            objective,
+            kfac: None,
+        })
     }
 
     /// The model at `θ`.
     pub(super) fn iterate(&self, model: &Mlp) -> Mlp {
         let momentum = momentum(self.steps, self.max_momentum);
-        model.clone().map(&mut StepBack { velocity: &self.velocity, momentum })
+        model.clone().map(&mut StepBack {
+            velocity: &self.velocity,
+            momentum,
+        })
     }
 }
 
@@ -75,7 +88,9 @@ struct Update<'a> {
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let id = param.id;
-        let Some(gradient) = self.gradients.remove::<D>(id) else { return param };
+        let Some(gradient) = self.gradients.remove::<D>(id) else {
+            return param;
+        };
         let (method, velocities) = (self.method.rate, &mut self.method.velocity);
         let l2 = self.method.l2;
         param.map(|point| {
@@ -83,7 +98,9 @@ impl ModuleMapper for Update<'_> {
             let point = point.inner();
             let dims = point.dims();
             let gradient = gradient + point.clone() * l2;
-            let carried = velocities.remove(&id).map(|v| v.reshape(dims) * self.momentum);
+            let carried = velocities
+                .remove(&id)
+                .map(|v| v.reshape(dims) * self.momentum);
             let velocity = match &carried {
                 Some(carried) => carried.clone() - gradient * method,
                 None => gradient * -method,
@@ -107,7 +124,9 @@ struct StepBack<'a> {
 
 impl ModuleMapper for StepBack<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(velocity) = self.velocity.get(&param.id) else { return param };
+        let Some(velocity) = self.velocity.get(&param.id) else {
+            return param;
+        };
         param.map(|point| {
             let require_grad = point.is_require_grad();
             let point = point.inner();

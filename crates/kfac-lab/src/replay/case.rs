@@ -48,7 +48,6 @@ pub struct Every10 {
 /// The settings of a case.
 #[derive(Clone, Debug, Deserialize)]
 #[expect(non_snake_case, reason = "the names of the format")]
-#[expect(clippy::struct_excessive_bools, reason = "the format's flags")]
 pub struct CaseConfig {
     /// `block_diagonal` or `block_tridiagonal`.
     pub structure: String,
@@ -113,14 +112,21 @@ impl Case {
         let case: Self = serde_json::from_str(&text)
             .with_context(|| format!("{}: not a trajectory case", path.display()))?;
         if !case.format.starts_with("kfac-golden-") {
-            bail!("{}: expected format kfac-golden-1, found {}", path.display(), case.format);
+            bail!(
+                "{}: expected format kfac-golden-1, found {}",
+                path.display(),
+                case.format
+            );
         }
         Ok(case)
     }
 
     /// How many iterations to run.
     pub fn iterations(&self) -> u64 {
-        let last = self.every_10.as_ref().and_then(|expected| expected.k.last().copied());
+        let last = self
+            .every_10
+            .as_ref()
+            .and_then(|expected| expected.k.last().copied());
         self.n_iter.or(last).unwrap_or(60)
     }
 
@@ -129,7 +135,12 @@ impl Case {
     /// # Errors
     /// Where the case asks for something that there is not.
     pub fn optimizer(&self) -> Result<KfacConfig> {
-        let CaseConfig { structure, fisher_targets, pi, .. } = &self.config;
+        let CaseConfig {
+            structure,
+            fisher_targets,
+            pi,
+            ..
+        } = &self.config;
         if structure != "block_diagonal" {
             bail!("structure {structure} is not supported, expected block_diagonal");
         }
@@ -146,8 +157,11 @@ impl Case {
             other => bail!("pi {other}: expected trace, fro or one"),
         };
         let config = &self.config;
-        let method =
-            if config.use_eigs { InverseMethod::Eigen } else { InverseMethod::Cholesky };
+        let method = if config.use_eigs {
+            InverseMethod::Eigen
+        } else {
+            InverseMethod::Cholesky
+        };
         let decay = config.omega1_per_step.unwrap_or(0.95);
         Ok(KfacConfig::new()
             .with_l2(config.eta)
@@ -167,7 +181,11 @@ impl Case {
             .with_fisher(fisher)
             .with_damping(DampingScheme::FactoredTikhonov { pi })
             .with_inverse_method(method)
-            .with_momentum(if config.momentum { Momentum::Adaptive } else { Momentum::None })
+            .with_momentum(if config.momentum {
+                Momentum::Adaptive
+            } else {
+                Momentum::None
+            })
             .with_chunk_size(config.chunk_size.unwrap_or(5000)))
     }
 }

@@ -61,25 +61,44 @@ impl Comparison {
     pub fn new(case: &Case, rows: &[Row]) -> Option<Self> {
         if let Some(expected) = &case.every_10 {
             let pairs = expected.k.iter().zip(&expected.h_train);
-            let entries = pairs.filter(|(k, _)| **k >= STOCHASTIC_FROM).filter_map(|(&k, &h)| {
-                let row = rows.get(usize::try_from(k).ok()?.checked_sub(1)?)?;
-                Some((k, row.h_after, h, STOCHASTIC))
-            });
+            let entries = pairs
+                .filter(|(k, _)| **k >= STOCHASTIC_FROM)
+                .filter_map(|(&k, &h)| {
+                    let row = rows.get(usize::try_from(k).ok()?.checked_sub(1)?)?;
+                    Some((k, row.h_after, h, STOCHASTIC))
+                });
             let until = rows.len() as u64;
-            return Some(Self { fields: vec![deviation("h_train", entries)], until });
+            return Some(Self {
+                fields: vec![deviation("h_train", entries)],
+                until,
+            });
         }
         let scalars = case.scalars.as_ref()?;
-        let until = case.rounding.as_ref().map_or(rows.len() as u64, |r| r.compare_until_k);
+        let until = case
+            .rounding
+            .as_ref()
+            .map_or(rows.len() as u64, |r| r.compare_until_k);
         let fields = FIELDS.iter().filter_map(|&(field, get)| {
             let column = scalars.get(field)?;
-            let entries = rows.iter().take_while(|row| row.k <= until).filter_map(|row| {
-                let index = row.k as usize - 1;
-                let expected = column.get(index).and_then(Value::as_f64)?;
-                Some((row.k, get(row).unwrap_or(f64::NAN), expected, tolerance(case, field, index)))
-            });
+            let entries = rows
+                .iter()
+                .take_while(|row| row.k <= until)
+                .filter_map(|row| {
+                    let index = row.k as usize - 1;
+                    let expected = column.get(index).and_then(Value::as_f64)?;
+                    Some((
+                        row.k,
+                        get(row).unwrap_or(f64::NAN),
+                        expected,
+                        tolerance(case, field, index),
+                    ))
+                });
             Some(deviation(field, entries))
         });
-        Some(Self { fields: fields.collect(), until })
+        Some(Self {
+            fields: fields.collect(),
+            until,
+        })
     }
 
     /// Whether every field stays within its tolerance.
@@ -90,7 +109,9 @@ impl Comparison {
 
 fn tolerance(case: &Case, field: &str, index: usize) -> f64 {
     let envelope = case.rounding.as_ref().and_then(|r| r.relative.get(field));
-    let envelope = envelope.and_then(|column| column.get(index).copied().flatten()).unwrap_or(0.0);
+    let envelope = envelope
+        .and_then(|column| column.get(index).copied().flatten())
+        .unwrap_or(0.0);
     ENVELOPE * envelope + FLOOR
 }
 
@@ -99,12 +120,21 @@ fn deviation(
     field: &'static str,
     entries: impl Iterator<Item = (u64, f64, f64, f64)>,
 ) -> FieldDeviation {
-    let mut result = FieldDeviation { field, largest: 0.0, iteration: 0, worst: 0.0 };
+    let mut result = FieldDeviation {
+        field,
+        largest: 0.0,
+        iteration: 0,
+        worst: 0.0,
+    };
     for (k, found, expected, tolerance) in entries {
         let scale = expected.abs().max(f64::MIN_POSITIVE);
         let difference = (found - expected).abs() / scale;
         // A NaN is no agreement.
-        let relative = if difference.is_nan() { f64::INFINITY } else { difference };
+        let relative = if difference.is_nan() {
+            f64::INFINITY
+        } else {
+            difference
+        };
         result.largest = result.largest.max(relative);
         if relative / tolerance > result.worst {
             result.worst = relative / tolerance;
@@ -117,12 +147,33 @@ fn deviation(
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed() { "agrees" } else { "DEVIATES" };
-        writeln!(f, "{verdict} with the expected values up to iteration {}", self.until)?;
-        writeln!(f, "  {:18} {:>12} {:>16}", "field", "largest", "of tolerance")?;
+        writeln!(
+            f,
+            "{verdict} with the expected values up to iteration {}",
+            self.until
+        )?;
+        writeln!(
+            f,
+            "  {:18} {:>12} {:>16}",
+            "field", "largest", "of tolerance"
+        )?;
         for field in &self.fields {
-            let FieldDeviation { field, largest, iteration, worst } = field;
-            let place = if *iteration > 0 { format!(" at k = {iteration}") } else { String::new() };
-            writeln!(f, "  {field:18} {largest:>12.2e} {:>15.3}%{place}", 100.0 * worst)?;
+            let FieldDeviation {
+                field,
+                largest,
+                iteration,
+                worst,
+            } = field;
+            let place = if *iteration > 0 {
+                format!(" at k = {iteration}")
+            } else {
+                String::new()
+            };
+            writeln!(
+                f,
+                "  {field:18} {largest:>12.2e} {:>15.3}%{place}",
+                100.0 * worst
+            )?;
         }
         Ok(())
     }

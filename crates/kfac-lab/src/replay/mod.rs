@@ -46,9 +46,16 @@ pub fn run(options: &ReplayOptions) -> Result<bool> {
     if let Some(out) = &options.out {
         write_rows(out, &rows)?;
     }
-    let name = format!("{} {}", case.problem, case.config_name.as_deref().unwrap_or(""));
+    let name = format!(
+        "{} {}",
+        case.problem,
+        case.config_name.as_deref().unwrap_or("")
+    );
     let Some(comparison) = Comparison::new(&case, &rows) else {
-        println!("{name}: {} iterations, no expected values in the case", rows.len());
+        println!(
+            "{name}: {} iterations, no expected values in the case",
+            rows.len()
+        );
         return Ok(true);
     };
     println!("{name}: {comparison}");

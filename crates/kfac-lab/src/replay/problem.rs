@@ -64,7 +64,10 @@ impl Matrix {
             rows.iter().all(|row| row.len() == features),
             "{what}: expected rows of {features} values"
         );
-        Ok(Self { features, values: rows.concat() })
+        Ok(Self {
+            features,
+            values: rows.concat(),
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -96,7 +99,10 @@ fn deterministic(path: &Path) -> Result<Problem> {
         data.init.W.len(),
         data.init.b.len()
     );
-    let weights = data.widths.windows(2).zip(data.init.W.iter().zip(&data.init.b));
+    let weights = data
+        .widths
+        .windows(2)
+        .zip(data.init.W.iter().zip(&data.init.b));
     let weights = weights
         .map(|(w, (weight, bias))| {
             let (d_in, d_out) = (w[0], w[1]);
@@ -107,7 +113,12 @@ fn deterministic(path: &Path) -> Result<Problem> {
                 matrix.len(),
                 bias.len()
             );
-            Ok(LayerWeights { d_in, d_out, weight: matrix.values, bias: bias.clone() })
+            Ok(LayerWeights {
+                d_in,
+                d_out,
+                weight: matrix.values,
+                bias: bias.clone(),
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let inputs = Matrix::new(&data.X, data.widths[0], &name)?;
@@ -115,9 +126,19 @@ fn deterministic(path: &Path) -> Result<Problem> {
         Some(rows) => Matrix::new(rows, data.widths[layers], &name)?,
         None => inputs.clone(),
     };
-    ensure!(inputs.len() == targets.len(), "{name}: expected as many rows in T as in X");
+    ensure!(
+        inputs.len() == targets.len(),
+        "{name}: expected as many rows in T as in X"
+    );
     let (hidden, loss) = network(&data.activations, &data.loss)?;
-    Ok(Problem { inputs, targets, weights, hidden, loss, batches: Batches::Full })
+    Ok(Problem {
+        inputs,
+        targets,
+        weights,
+        hidden,
+        loss,
+        batches: Batches::Full,
+    })
 }
 
 fn stochastic(case: &Case, folder: &Path, initial: usize) -> Result<Problem> {
@@ -139,11 +160,21 @@ fn stochastic(case: &Case, folder: &Path, initial: usize) -> Result<Problem> {
     let seed = config.octave_seed.unwrap_or(1);
     let init = folder.join(format!("{}_init_seed{seed}.npy", case.problem));
     let weights = initialise::read(&init, widths)?;
-    let inputs = Matrix { features: widths[0], values: array.values };
+    let inputs = Matrix {
+        features: widths[0],
+        values: array.values,
+    };
     let (hidden, loss) = network(activations, loss)?;
     let full_at = config.m_end_at.unwrap_or(500);
     let batches = Batches::Random(BatchSchedule::Exponential { initial, full_at });
-    Ok(Problem { targets: inputs.clone(), inputs, weights, hidden, loss, batches })
+    Ok(Problem {
+        targets: inputs.clone(),
+        inputs,
+        weights,
+        hidden,
+        loss,
+        batches,
+    })
 }
 
 /// The hidden nonlinearities and the loss; the output's nonlinearity belongs to the loss.

@@ -70,8 +70,15 @@ pub(super) fn replay(case: &Case, problem: &Problem, seed: u64) -> Result<Vec<Ro
     let device = Device::flex().autodiff();
     let plain = device.clone().inner();
     let precision = Precision::F64;
-    let model = Mlp::new(&problem.weights, problem.hidden.clone(), (&device, precision));
-    let all = Batch::new(whole(&problem.inputs, &plain), whole(&problem.targets, &plain));
+    let model = Mlp::new(
+        &problem.weights,
+        problem.hidden.clone(),
+        (&device, precision),
+    );
+    let all = Batch::new(
+        whole(&problem.inputs, &plain),
+        whole(&problem.targets, &plain),
+    );
     let config = case.optimizer()?.with_seed(seed);
     let optimizer = config.init(&model, problem.loss, &all.inputs)?;
     let mut trainee = Trainee { model, optimizer };
@@ -107,14 +114,22 @@ fn whole(matrix: &Matrix, device: &Device) -> Tensor<2> {
 
 fn rows_of(matrix: &Matrix, rows: &[usize], device: &Device) -> Tensor<2> {
     let features = matrix.features;
-    let values = rows.iter().flat_map(|row| &matrix.values[row * features..(row + 1) * features]);
+    let values = rows
+        .iter()
+        .flat_map(|row| &matrix.values[row * features..(row + 1) * features]);
     Precision::F64.matrix(values.copied().collect(), [rows.len(), features], device)
 }
 
 fn state(trainee: &Trainee, loss: Loss, all: &Batch<Tensor<2>>) -> Result<State> {
-    let outputs = trainee.model.valid().forward(all.inputs.clone(), &mut Tape::off());
+    let outputs = trainee
+        .model
+        .valid()
+        .forward(all.inputs.clone(), &mut Tape::off());
     let error = loss.error(outputs, all.targets.clone()) / all.len() as f64;
-    Ok(State { objective: trainee.optimizer.objective(&trainee.model, all)?, error })
+    Ok(State {
+        objective: trainee.optimizer.objective(&trainee.model, all)?,
+        error,
+    })
 }
 
 impl Row {
@@ -161,5 +176,9 @@ impl Row {
 /// Index of the candidate that the search for γ chose.
 fn first_lowest(report: &StepReport) -> usize {
     let chosen = Some(report.quadratic.model_change);
-    report.gamma_candidates.iter().position(|c| c.model_change == chosen).unwrap_or(0)
+    report
+        .gamma_candidates
+        .iter()
+        .position(|c| c.model_change == chosen)
+        .unwrap_or(0)
 }

@@ -17,7 +17,12 @@ pub(super) struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     pub(super) fn new(rows: &'a Rows, seed: u64, (device, precision): (Device, Precision)) -> Self {
-        Self { rows, random: ChaCha8Rng::seed_from_u64(seed), device, precision }
+        Self {
+            rows,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            device,
+            precision,
+        }
     }
 
     /// The next sample.
@@ -33,7 +38,8 @@ impl<'a> Batches<'a> {
             for row in picked {
                 gathered.extend_from_slice(&values[row * features..(row + 1) * features]);
             }
-            self.precision.matrix(gathered, [picked.len(), features], &self.device)
+            self.precision
+                .matrix(gathered, [picked.len(), features], &self.device)
         };
         let inputs = gather(&self.rows.inputs, self.rows.d_in);
         let targets = match &self.rows.targets {
@@ -49,7 +55,12 @@ mod tests {
     use super::*;
 
     fn rows() -> Rows {
-        Rows { inputs: (0..20).map(|i| i as f32).collect(), targets: None, d_in: 2, d_out: 2 }
+        Rows {
+            inputs: (0..20).map(|i| i as f32).collect(),
+            targets: None,
+            d_in: 2,
+            d_out: 2,
+        }
     }
 
     #[test]
@@ -58,7 +69,12 @@ mod tests {
         let first = |seed, batch: usize| {
             let mut batches = Batches::new(&rows, seed, (Device::flex(), Precision::F32));
             (0..batch).for_each(|_| drop(batches.next(7)));
-            batches.next(10).inputs.into_data().iter::<f32>().collect::<Vec<_>>()
+            batches
+                .next(10)
+                .inputs
+                .into_data()
+                .iter::<f32>()
+                .collect::<Vec<_>>()
         };
         let mut all = first(1, 0);
         assert_eq!(all, first(1, 0));

@@ -40,7 +40,11 @@ impl Evaluation {
         let (train_loss, train_error) = means(&model, loss, &data.train, place);
         let (_, test_error) = means(&model, loss, &data.test, place);
         let train_objective = train_loss + 0.5 * l2 * squared_norm(&model);
-        Self { train_objective, train_error, test_error }
+        Self {
+            train_objective,
+            train_error,
+            test_error,
+        }
     }
 }
 

@@ -122,8 +122,16 @@ impl<'a> Run<'a> {
         let task = &options.task;
         let weights = initial_weights(task, options.init.as_deref(), options.seed)?;
         let autodiff = device.clone().autodiff();
-        let model = Mlp::new(&weights, task.hidden.clone(), (&autodiff, options.precision));
-        let batches = Batches::new(&data.train, options.seed, (device.clone(), options.precision));
+        let model = Mlp::new(
+            &weights,
+            task.hidden.clone(),
+            (&autodiff, options.precision),
+        );
+        let batches = Batches::new(
+            &data.train,
+            options.seed,
+            (device.clone(), options.precision),
+        );
         let example = batches.rows(&[0]);
         let method = options.method.start(&model, task.loss, &example.inputs)?;
         let run = Self {
@@ -146,8 +154,13 @@ impl<'a> Run<'a> {
         let progress = Progress::new(self.options);
         let mut next_evaluation = self.options.evaluate.first();
         while !self.finished() {
-            let Some(mut record) = self.step()? else { continue };
-            let due = self.options.evaluate.due(&mut next_evaluation, self.iteration, self.seconds);
+            let Some(mut record) = self.step()? else {
+                continue;
+            };
+            let due = self
+                .options
+                .evaluate
+                .due(&mut next_evaluation, self.iteration, self.seconds);
             if due || self.finished() {
                 record.evaluation = Some(self.evaluate());
             }
@@ -162,13 +175,23 @@ impl<'a> Run<'a> {
             last.evaluation = Some(self.evaluate()); // interrupted between evaluations
         }
         let iterate = self.method.iterate(&self.model);
-        let average = self.method.average(&self.model).map(|model| self.evaluation_of(&model));
+        let average = self
+            .method
+            .average(&self.model)
+            .map(|model| self.evaluation_of(&model));
         let summary = Summary::new(self.options, self.data, &steps, average);
-        Ok(Outcome { summary, steps, weights: iterate.weights() })
+        Ok(Outcome {
+            summary,
+            steps,
+            weights: iterate.weights(),
+        })
     }
 
     fn finished(&self) -> bool {
-        let Limit { iterations, seconds } = self.options.limit;
+        let Limit {
+            iterations,
+            seconds,
+        } = self.options.limit;
         iterations.is_some_and(|limit| self.iteration >= limit)
             || seconds.is_some_and(|limit| self.seconds >= limit)
             || INTERRUPTED.load(Ordering::Relaxed)
@@ -177,7 +200,10 @@ impl<'a> Run<'a> {
     /// One step; `None` where it was refused.
     fn step(&mut self) -> Result<Option<StepRecord>> {
         let start = Instant::now();
-        let size = self.options.schedule.batch_size(self.iteration + 1, self.data.train.len());
+        let size = self
+            .options
+            .schedule
+            .batch_size(self.iteration + 1, self.data.train.len());
         let batch = self.batches.next(size);
         let step = self.method.step(&mut self.model, &batch);
         self.seconds += start.elapsed().as_secs_f64();
@@ -185,7 +211,12 @@ impl<'a> Run<'a> {
             Ok(step) => {
                 self.iteration += 1;
                 self.refused = 0;
-                Ok(Some(StepRecord::new(self.iteration, size, self.seconds, step)))
+                Ok(Some(StepRecord::new(
+                    self.iteration,
+                    size,
+                    self.seconds,
+                    step,
+                )))
             }
             Err(error) => self.refuse(&error).map(|()| None),
         }

@@ -39,7 +39,10 @@ impl Progress {
         }
         let by_iterations = self.iterations.map(|n| record.iteration as f64 / n as f64);
         let by_seconds = self.seconds.map(|s| seconds / s);
-        let done = by_iterations.unwrap_or(0.0).max(by_seconds.unwrap_or(0.0)).min(1.0);
+        let done = by_iterations
+            .unwrap_or(0.0)
+            .max(by_seconds.unwrap_or(0.0))
+            .min(1.0);
         self.bar.set_position((done * POSITIONS as f64) as u64);
         if let Some(evaluation) = record.evaluation {
             self.error.set(Some(evaluation.train_error));
@@ -48,21 +51,26 @@ impl Progress {
     }
 
     fn message(&self, record: &StepRecord) -> String {
-        let mut message = format!("{:>4}", record.iteration);
-        if let Some(objective) = record.objective {
-            message += &format!("  loss {objective:.3}");
-        }
-        if let Some(error) = self.error.get() {
-            message += &format!("  {} {error:.4}", self.error_name);
-        }
+        let mut parts = vec![format!("{:>4}", record.iteration)];
+        parts.extend(
+            record
+                .objective
+                .map(|objective| format!("loss {objective:.3}")),
+        );
+        parts.extend(
+            self.error
+                .get()
+                .map(|error| format!("{} {error:.4}", self.error_name)),
+        );
         if let Some(kfac) = &record.kfac {
+            let (lambda, gamma) = (kfac.lambda.after, kfac.gamma);
             let mu = kfac.mu.unwrap_or(0.0);
-            message += &format!(
-                "  λ {:.3}  γ {:.3}  α {:.2}  μ {mu:.2}",
-                kfac.lambda.after, kfac.gamma, kfac.alpha
-            );
+            parts.push(format!(
+                "λ {lambda:.3}  γ {gamma:.3}  α {:.2}  μ {mu:.2}",
+                kfac.alpha
+            ));
         }
-        message
+        parts.join("  ")
     }
 
     pub(super) fn finish(&self) {

@@ -33,12 +33,26 @@ pub struct StepRecord {
 impl StepRecord {
     pub(super) fn initial(evaluation: Evaluation) -> Self {
         let evaluation = Some(evaluation);
-        Self { iteration: 0, batch_size: 0, seconds: 0.0, objective: None, evaluation, kfac: None }
+        Self {
+            iteration: 0,
+            batch_size: 0,
+            seconds: 0.0,
+            objective: None,
+            evaluation,
+            kfac: None,
+        }
     }
 
     pub(super) fn new(iteration: u64, batch_size: usize, seconds: f64, step: StepSummary) -> Self {
         let objective = Some(step.objective);
-        Self { iteration, batch_size, seconds, objective, evaluation: None, kfac: step.kfac }
+        Self {
+            iteration,
+            batch_size,
+            seconds,
+            objective,
+            evaluation: None,
+            kfac: step.kfac,
+        }
     }
 }
 
@@ -62,9 +76,15 @@ impl RunFolder {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let steps = path.join("steps.jsonl");
         let steps = File::create_new(&steps).with_context(|| {
-            format!("cannot make {}: give another folder with --out", steps.display())
+            format!(
+                "cannot make {}: give another folder with --out",
+                steps.display()
+            )
         })?;
-        Ok(Self { path, steps: BufWriter::new(steps) })
+        Ok(Self {
+            path,
+            steps: BufWriter::new(steps),
+        })
     }
 
     /// The folder.

@@ -41,7 +41,9 @@ impl Summary {
     ) -> Self {
         let last = steps.last();
         let reports = || steps.iter().filter_map(|step| step.kfac.as_ref());
-        let rejected = reports().filter(|r| r.outcome == StepOutcome::Rejected).count();
+        let rejected = reports()
+            .filter(|r| r.outcome == StepOutcome::Rejected)
+            .count();
         Self {
             method: options.method.label(),
             data: data.description.clone(),
@@ -51,7 +53,9 @@ impl Summary {
             first: steps.first().and_then(|step| step.evaluation),
             last: last.and_then(|step| step.evaluation),
             average,
-            damping: reports().last().map(|report| (report.lambda.after, report.gamma)),
+            damping: reports()
+                .next_back()
+                .map(|report| (report.lambda.after, report.gamma)),
             troubles: (rejected, reports().map(|report| report.repairs.len()).sum()),
         }
     }
@@ -66,7 +70,11 @@ impl fmt::Display for Summary {
             "{} iterations in {:.1} s of training ({per_step:.0} ms each)",
             self.iterations, self.seconds
         )?;
-        writeln!(f, "{:18}{:>14}{:>16}{:>16}", "", "objective", "training", "test")?;
+        writeln!(
+            f,
+            "{:18}{:>14}{:>16}{:>16}",
+            "", "objective", "training", "test"
+        )?;
         let rows = [
             ("at the start", self.first),
             ("at the end", self.last),
@@ -74,8 +82,15 @@ impl fmt::Display for Summary {
         ];
         for (name, evaluation) in rows {
             if let Some(e) = evaluation {
-                let Evaluation { train_objective, train_error, test_error } = e;
-                writeln!(f, "{name:18}{train_objective:>14.4}{train_error:>16.5}{test_error:>16.5}")?;
+                let Evaluation {
+                    train_objective,
+                    train_error,
+                    test_error,
+                } = e;
+                writeln!(
+                    f,
+                    "{name:18}{train_objective:>14.4}{train_error:>16.5}{test_error:>16.5}"
+                )?;
             }
         }
         writeln!(f, "(training, test: mean {} a case)", self.error_name)?;
@@ -84,7 +99,10 @@ impl fmt::Display for Summary {
         }
         let (rejected, repairs) = self.troubles;
         if rejected + repairs > 0 {
-            writeln!(f, "{rejected} steps rejected, {repairs} factors repaired: see steps.jsonl")?;
+            writeln!(
+                f,
+                "{rejected} steps rejected, {repairs} factors repaired: see steps.jsonl"
+            )?;
         }
         Ok(())
     }

@@ -87,7 +87,13 @@ impl Layers {
 
     /// A tape that records these layers.
     pub(crate) fn recording_tape(&self) -> Tape {
-        Tape::recording(self.0.iter().enumerate().map(|(i, layer)| (layer.weight, i)).collect())
+        Tape::recording(
+            self.0
+                .iter()
+                .enumerate()
+                .map(|(i, layer)| (layer.weight, i))
+                .collect(),
+        )
     }
 
     /// The parameters `θ` of the layers.
@@ -98,8 +104,15 @@ impl Layers {
     }
 
     /// The gradients of the layers' parameters, taken out of `gradients`; zero where there is none.
-    pub(crate) fn gradients<M: Module>(&self, model: &M, gradients: &mut Gradients) -> ParameterVector {
-        let mut taken = TakenGradients { gradients, values: HashMap::new() };
+    pub(crate) fn gradients<M: Module>(
+        &self,
+        model: &M,
+        gradients: &mut Gradients,
+    ) -> ParameterVector {
+        let mut taken = TakenGradients {
+            gradients,
+            values: HashMap::new(),
+        };
         model.visit(&mut taken);
         self.assemble(&mut taken.values)
     }
@@ -107,7 +120,8 @@ impl Layers {
     fn assemble(&self, values: &mut HashMap<ParamId, Tensor<1>>) -> ParameterVector {
         let mut take = |id: &ParamId| values.remove(id);
         let block = |layer: &DenseLayer| {
-            let weight = take(&layer.weight).map(|weight| weight.reshape([layer.d_in, layer.d_out]));
+            let weight =
+                take(&layer.weight).map(|weight| weight.reshape([layer.d_in, layer.d_out]));
             let bias = layer.bias.as_ref().and_then(&mut take);
             match (weight, bias) {
                 (Some(weight), Some(bias)) => {
@@ -133,13 +147,31 @@ impl Layers {
         let mut values = HashMap::new();
         for (layer, block) in self.0.iter().zip(vector.blocks()) {
             if let Some(bias) = layer.bias {
-                values.insert(layer.weight, block.clone().slice_dim(0, 0..layer.d_in).flatten(0, 1));
-                values.insert(bias, block.clone().slice_dim(0, layer.d_in..=layer.d_in).flatten(0, 1));
+                values.insert(
+                    layer.weight,
+                    block.clone().slice_dim(0, 0..layer.d_in).flatten(0, 1),
+                );
+                values.insert(
+                    bias,
+                    block
+                        .clone()
+                        .slice_dim(0, layer.d_in..=layer.d_in)
+                        .flatten(0, 1),
+                );
             } else {
                 values.insert(layer.weight, block.clone().flatten(0, 1));
             }
         }
         Writer { values, others }
+    }
+}
+
+impl<'a> IntoIterator for &'a Layers {
+    type Item = &'a DenseLayer;
+    type IntoIter = std::slice::Iter<'a, DenseLayer>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -49,14 +49,20 @@ impl ParameterTable {
         let mut covered = HashMap::new();
         for sighting in sightings {
             let bias = usize::from(sighting.bias.is_some());
-            let dense =
-                Coverage::Dense { activation: sighting.d_in + bias, gradient: sighting.d_out };
+            let dense = Coverage::Dense {
+                activation: sighting.d_in + bias,
+                gradient: sighting.d_out,
+            };
             covered.insert(sighting.weight, dense.clone());
             if let Some(bias) = sighting.bias {
                 covered.insert(bias, dense);
             }
         }
-        let mut visitor = RowVisitor { covered, path: Vec::new(), table: Self::default() };
+        let mut visitor = RowVisitor {
+            covered,
+            path: Vec::new(),
+            table: Self::default(),
+        };
         model.visit(&mut visitor);
         visitor.table
     }
@@ -69,24 +75,41 @@ impl ParameterTable {
     /// Paths of the trainable parameters that no block covers.
     pub fn uncovered(&self) -> impl Iterator<Item = &str> {
         let uncovered = |row: &&ParameterRow| row.coverage == Coverage::Uncovered;
-        self.rows.iter().filter(uncovered).map(|row| row.path.as_str())
+        self.rows
+            .iter()
+            .filter(uncovered)
+            .map(|row| row.path.as_str())
     }
 
     /// The path of the layer that owns a weight.
     pub(super) fn layer_path(&self, weight: ParamId) -> String {
-        let path = self.paths.get(&weight).map_or("", |&row| self.rows[row].path.as_str());
-        path.rsplit_once('.').map_or(path, |(layer, _)| layer).to_owned()
+        let path = self
+            .paths
+            .get(&weight)
+            .map_or("", |&row| self.rows[row].path.as_str());
+        path.rsplit_once('.')
+            .map_or(path, |(layer, _)| layer)
+            .to_owned()
     }
 }
 
 impl fmt::Display for ParameterTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.rows.iter().map(|row| row.path.len()).max().unwrap_or(0).max(9);
+        let width = self
+            .rows
+            .iter()
+            .map(|row| row.path.len())
+            .max()
+            .unwrap_or(0)
+            .max(9);
         writeln!(f, "{:width$}  {:>14}  block", "parameter", "shape")?;
         for row in &self.rows {
             let shape = format!("{:?}", row.shape);
             let block = match &row.coverage {
-                Coverage::Dense { activation, gradient } => {
+                Coverage::Dense {
+                    activation,
+                    gradient,
+                } => {
                     format!("dense, factors {activation} and {gradient}")
                 }
                 Coverage::Frozen => "none: frozen".to_owned(),

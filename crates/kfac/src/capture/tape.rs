@@ -26,7 +26,10 @@ pub struct Tape {
 enum Mode {
     Off,
     Discover(Vec<Sighting>),
-    Record { index: HashMap<ParamId, usize>, records: Vec<Record> },
+    Record {
+        index: HashMap<ParamId, usize>,
+        records: Vec<Record>,
+    },
 }
 
 /// A layer met by a discovering tape.
@@ -68,11 +71,18 @@ impl Tape {
     }
 
     pub(super) fn discovering() -> Self {
-        Self { mode: Mode::Discover(Vec::new()) }
+        Self {
+            mode: Mode::Discover(Vec::new()),
+        }
     }
 
     pub(super) fn recording(index: HashMap<ParamId, usize>) -> Self {
-        Self { mode: Mode::Record { index, records: Vec::new() } }
+        Self {
+            mode: Mode::Record {
+                index,
+                records: Vec::new(),
+            },
+        }
     }
 
     pub(super) fn into_sightings(self) -> Vec<Sighting> {
@@ -113,15 +123,27 @@ impl Tape {
     ///
     /// A layer whose output does not reach the loss has no gradient; it counts as zero.
     pub(crate) fn into_pass(self, gradients: &mut Gradients) -> CapturedPass {
-        let Mode::Record { records, .. } = self.mode else { return Vec::new() };
+        let Mode::Record { records, .. } = self.mode else {
+            return Vec::new();
+        };
         records
             .into_iter()
-            .map(|Record { layer, activations, probe }| {
-                let output_gradients = probe
-                    .grad_remove(gradients)
-                    .unwrap_or_else(|| probe.inner().zeros_like());
-                LayerCapture { layer, activations, output_gradients }
-            })
+            .map(
+                |Record {
+                     layer,
+                     activations,
+                     probe,
+                 }| {
+                    let output_gradients = probe
+                        .grad_remove(gradients)
+                        .unwrap_or_else(|| probe.inner().zeros_like());
+                    LayerCapture {
+                        layer,
+                        activations,
+                        output_gradients,
+                    }
+                },
+            )
             .collect()
     }
 }
@@ -129,7 +151,10 @@ impl Tape {
 impl Sighting {
     fn of(layer: &Linear) -> Self {
         let [d_in, d_out] = layer.weight.dims();
-        let bias_trains = layer.bias.as_ref().is_none_or(|bias| bias.val().is_require_grad());
+        let bias_trains = layer
+            .bias
+            .as_ref()
+            .is_none_or(|bias| bias.val().is_require_grad());
         Self {
             weight: layer.weight.id,
             bias: layer.bias.as_ref().map(|bias| bias.id),
@@ -140,15 +165,34 @@ impl Sighting {
     }
 }
 
-fn record<const D: usize>(position: usize, layer: &Linear, input: Tensor<D>) -> (Record, Tensor<D>) {
+fn record<const D: usize>(
+    position: usize,
+    layer: &Linear,
+    input: Tensor<D>,
+) -> (Record, Tensor<D>) {
     let rows = |dims: [usize; D]| dims[..D - 1].iter().product::<usize>();
     let inputs = input.clone().inner();
     let inputs = inputs.reshape([rows(input.dims()), input.dims()[D - 1]]);
-    let activations = if layer.bias.is_some() { append_ones(inputs) } else { inputs };
+    let activations = if layer.bias.is_some() {
+        append_ones(inputs)
+    } else {
+        inputs
+    };
     let output = layer.forward(input);
     let dims = output.dims();
-    let probe = output.clone().inner().reshape([rows(dims), dims[D - 1]]).zeros_like();
+    let probe = output
+        .clone()
+        .inner()
+        .reshape([rows(dims), dims[D - 1]])
+        .zeros_like();
     let probe = probe.autodiff().require_grad();
     let output = output + probe.clone().reshape(dims);
-    (Record { layer: position, activations, probe }, output)
+    (
+        Record {
+            layer: position,
+            activations,
+            probe,
+        },
+        output,
+    )
 }

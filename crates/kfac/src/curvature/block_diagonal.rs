@@ -10,6 +10,10 @@ use crate::vector::ParameterVector;
 ///
 /// All matrices that it multiplies are `[d_in + 1, d_out]`, the transpose of the paper's `W`.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "tensors are handles; there is one block a layer"
+)]
 pub enum BlockInverse {
     /// `U = (Ā + πγI)⁻¹ V (G + γ/π I)⁻¹` with both inverses formed.
     Factored {
@@ -37,10 +41,15 @@ impl BlockInverse {
     /// `d_in d_out (d_in + d_out)` multiply-adds, twice that in the eigenbasis.
     pub fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Factored { activation, gradient } => {
-                activation.clone().matmul(v).matmul(gradient.clone())
-            }
-            Self::Eigen { activation_basis: qa, gradient_basis: qg, reciprocals } => {
+            Self::Factored {
+                activation,
+                gradient,
+            } => activation.clone().matmul(v).matmul(gradient.clone()),
+            Self::Eigen {
+                activation_basis: qa,
+                gradient_basis: qg,
+                reciprocals,
+            } => {
                 let rotated = qa.clone().transpose().matmul(v).matmul(qg.clone());
                 let scaled = rotated * reciprocals.clone();
                 qa.clone().matmul(scaled).matmul(qg.clone().transpose())

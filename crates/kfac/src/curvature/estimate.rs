@@ -84,7 +84,11 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
                 self.loss.fisher_factor_product(outputs.clone(), unit)
             };
             let (d_out, pass) = self.pass(model, chunk, seed);
-            let moments = if column == 0 { Moments::Both } else { Moments::GradientOnly };
+            let moments = if column == 0 {
+                Moments::Both
+            } else {
+                Moments::GradientOnly
+            };
             accumulate(sums, pass, moments);
             column += 1;
             if column >= d_out {
@@ -119,7 +123,9 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         let mut factors = Vec::with_capacity(sums.len());
         for (layer, sum) in sums.into_iter().enumerate() {
             let path = self.layers.path(layer);
-            let sum = sum.ok_or_else(|| StepError::LayerNotReached { layer: path.to_owned() })?;
+            let sum = sum.ok_or_else(|| StepError::LayerNotReached {
+                layer: path.to_owned(),
+            })?;
             let positions = sum.rows as f64;
             let factor = KroneckerFactors {
                 activation: sum.activation / cases as f64,
@@ -127,7 +133,10 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
             };
             if let Some(kind) = factor.non_finite() {
                 let quantity = Quantity::Factor(kind);
-                return Err(StepError::NonFinite { quantity, layer: Some(path.to_owned()) });
+                return Err(StepError::NonFinite {
+                    quantity,
+                    layer: Some(path.to_owned()),
+                });
             }
             factors.push(factor);
         }
@@ -151,20 +160,30 @@ enum Moments {
 }
 
 fn accumulate(sums: &mut [Option<FactorSum>], pass: CapturedPass, moments: Moments) {
-    for LayerCapture { layer, activations, output_gradients } in pass {
+    for LayerCapture {
+        layer,
+        activations,
+        output_gradients,
+    } in pass
+    {
         let rows = activations.dims()[0];
         let gradient = second_moment(output_gradients);
         let activation = || second_moment(activations);
         sums[layer] = Some(match (sums[layer].take(), moments) {
-            (None, _) => FactorSum { activation: activation(), gradient, rows },
+            (None, _) => FactorSum {
+                activation: activation(),
+                gradient,
+                rows,
+            },
             (Some(sum), Moments::Both) => FactorSum {
                 activation: sum.activation + activation(),
                 gradient: sum.gradient + gradient,
                 rows: sum.rows + rows,
             },
-            (Some(sum), Moments::GradientOnly) => {
-                FactorSum { gradient: sum.gradient + gradient, ..sum }
-            }
+            (Some(sum), Moments::GradientOnly) => FactorSum {
+                gradient: sum.gradient + gradient,
+                ..sum
+            },
         });
     }
 }

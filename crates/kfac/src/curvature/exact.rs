@@ -36,15 +36,26 @@ pub fn fisher<M: Network, L: PredictiveDistribution>(
     let mut columns: Vec<Vec<f64>> = Vec::new();
     for case in 0..cases {
         let input = batch.inputs.slice(case..case + 1);
-        let d_out = model.valid().forward(input.clone(), &mut Tape::off()).dims()[1];
+        let d_out = model
+            .valid()
+            .forward(input.clone(), &mut Tape::off())
+            .dims()[1];
         for output in 0..d_out {
             let outputs = model.forward(input.clone(), &mut Tape::off());
             let plain = outputs.clone().inner();
-            let unit: Tensor<2> = plain.zeros_like().slice_fill([0..1, output..output + 1], 1.0);
+            let unit: Tensor<2> = plain
+                .zeros_like()
+                .slice_fill([0..1, output..output + 1], 1.0);
             let seed = loss.fisher_factor_product(plain, unit);
             let mut gradients = (outputs * seed.autodiff()).sum().backward();
             let gradient = layers.gradients(model, &mut gradients);
-            columns.push(gradient.blocks().iter().flat_map(host::to_vec::<f64, 2>).collect());
+            columns.push(
+                gradient
+                    .blocks()
+                    .iter()
+                    .flat_map(host::to_vec::<f64, 2>)
+                    .collect(),
+            );
         }
     }
     let parameters = columns.first().map_or(0, Vec::len);

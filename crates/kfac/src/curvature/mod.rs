@@ -5,5 +5,5 @@ mod estimate;
 pub mod exact;
 
 pub use block_diagonal::{BlockDiagonalInverse, BlockInverse};
-pub(crate) use estimate::FisherEstimator;
 pub use estimate::FisherEstimate;
+pub(crate) use estimate::FisherEstimator;

@@ -24,7 +24,11 @@ pub struct GammaBounds {
 ///
 /// Martens and Grosse (2015), section 6.6, arXiv 1503.05671; the bounds are the released code's.
 pub fn gamma_candidates(gamma: f64, omega: f64, bounds: GammaBounds) -> [f64; 3] {
-    [(omega * gamma).max(bounds.min), gamma, (gamma / omega).min(bounds.max)]
+    [
+        (omega * gamma).max(bounds.min),
+        gamma,
+        (gamma / omega).min(bounds.max),
+    ]
 }
 
 #[cfg(test)]
@@ -32,13 +36,22 @@ mod tests {
     use super::*;
 
     fn close(a: [f64; 3], b: [f64; 3]) {
-        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} is not {b:?}");
+        assert!(
+            a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12),
+            "{a:?} is not {b:?}"
+        );
     }
 
     #[test]
     fn candidates_and_bounds() {
-        let free = GammaBounds { min: 0.0, max: f64::INFINITY };
-        let code = GammaBounds { min: 1e-3, max: 1.0 };
+        let free = GammaBounds {
+            min: 0.0,
+            max: f64::INFINITY,
+        };
+        let code = GammaBounds {
+            min: 1e-3,
+            max: 1.0,
+        };
         close(gamma_candidates(2.0, 0.5, free), [1.0, 2.0, 4.0]);
         close(gamma_candidates(12.0, 0.5, code), [6.0, 12.0, 1.0]);
         close(gamma_candidates(1e-3, 0.5, code), [1e-3, 1e-3, 2e-3]);

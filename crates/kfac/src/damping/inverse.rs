@@ -8,7 +8,10 @@ use super::tikhonov::{DampingScheme, PiNorm, factored_pi};
 use crate::{
     capture::Layers,
     curvature::{BlockDiagonalInverse, BlockInverse},
-    linalg::{self, Eigendecomposition, host::{self, Scalar}},
+    linalg::{
+        self, Eigendecomposition,
+        host::{self, Scalar},
+    },
     statistics::{FactorKind, KroneckerFactors},
 };
 
@@ -95,7 +98,12 @@ impl<'a> PreparedFactors<'a> {
             (_, DampingScheme::FactoredTikhonov { .. }) => false,
         };
         let prepare = |factors| PreparedBlock::new(factors, damping, eigen);
-        Self { layers, damping, previous, blocks: factors.iter().map(prepare).collect() }
+        Self {
+            layers,
+            damping,
+            previous,
+            blocks: factors.iter().map(prepare).collect(),
+        }
     }
 
     /// The damped inverse for one γ.
@@ -108,21 +116,38 @@ impl<'a> PreparedFactors<'a> {
                 HostFactors::Double(factors) => factors.invert(block, self.damping, gamma),
             };
             let layer = self.layers.path(index);
-            let repair = |(factor, action)| FactorRepair { layer: layer.to_owned(), factor, action };
+            let repair = |(factor, action)| FactorRepair {
+                layer: layer.to_owned(),
+                factor,
+                action,
+            };
             repairs.extend(inverted.repairs.into_iter().map(repair));
             blocks.push(inverted.block.unwrap_or_else(|| self.last_good(index)));
         }
         let pi = self.blocks.iter().map(|block| block.pi).collect();
-        DampedInverse { inverse: BlockDiagonalInverse::new(blocks), pi, repairs }
+        DampedInverse {
+            inverse: BlockDiagonalInverse::new(blocks),
+            pi,
+            repairs,
+        }
     }
 
     fn last_good(&self, index: usize) -> BlockInverse {
         if let Some(previous) = self.previous {
             return previous.blocks()[index].clone();
         }
-        let PreparedBlock { activation, gradient, device, dtype, .. } = &self.blocks[index];
+        let PreparedBlock {
+            activation,
+            gradient,
+            device,
+            dtype,
+            ..
+        } = &self.blocks[index];
         let identity = |d: usize| Tensor::<2>::eye(d, device).cast(*dtype);
-        BlockInverse::Factored { activation: identity(*activation), gradient: identity(*gradient) }
+        BlockInverse::Factored {
+            activation: identity(*activation),
+            gradient: identity(*gradient),
+        }
     }
 }
 
@@ -191,7 +216,9 @@ impl<E: Scalar> FactorPair<E> {
         let pi = match norm {
             PiNorm::One => 1.0,
             PiNorm::Trace => factored_pi(mean_trace(&activation), mean_trace(&gradient)),
-            PiNorm::Frobenius => factored_pi(mean_frobenius(&activation), mean_frobenius(&gradient)),
+            PiNorm::Frobenius => {
+                factored_pi(mean_frobenius(&activation), mean_frobenius(&gradient))
+            }
         };
         let prepare = |matrix: Mat<E>| {
             if eigen {
@@ -200,7 +227,13 @@ impl<E: Scalar> FactorPair<E> {
                 HostFactor::Matrix(matrix)
             }
         };
-        (Self { activation: prepare(activation), gradient: prepare(gradient) }, pi)
+        (
+            Self {
+                activation: prepare(activation),
+                gradient: prepare(gradient),
+            },
+            pi,
+        )
     }
 
     fn invert(&self, block: &PreparedBlock, damping: DampingScheme, gamma: f64) -> Inverted {
@@ -211,17 +244,27 @@ impl<E: Scalar> FactorPair<E> {
                 let mut invert = |kind, matrix, damping| {
                     let inverse = factor_inverse(matrix, damping);
                     repairs.extend(inverse.1.map(|action| (kind, action)));
-                    inverse.0.map(|m: Mat<E>| host::to_device(&m, &block.device, block.dtype))
+                    inverse
+                        .0
+                        .map(|m: Mat<E>| host::to_device(&m, &block.device, block.dtype))
                 };
                 let activation = invert(FactorKind::Activation, activation, pi * gamma);
                 let gradient = invert(FactorKind::Gradient, gradient, gradient_damping);
-                let factored =
-                    |(activation, gradient)| BlockInverse::Factored { activation, gradient };
-                Inverted { block: activation.zip(gradient).map(factored), repairs }
+                let factored = |(activation, gradient)| BlockInverse::Factored {
+                    activation,
+                    gradient,
+                };
+                Inverted {
+                    block: activation.zip(gradient).map(factored),
+                    repairs,
+                }
             }
             (HostFactor::Eigen(Some(activation)), HostFactor::Eigen(Some(gradient))) => {
                 let block = eigen_inverse(block, activation, gradient, (damping, gamma));
-                Inverted { block: Some(block), repairs: Vec::new() }
+                Inverted {
+                    block: Some(block),
+                    repairs: Vec::new(),
+                }
             }
             (activation, _) => {
                 let failed = match activation {
@@ -229,7 +272,10 @@ impl<E: Scalar> FactorPair<E> {
                     _ => FactorKind::Gradient,
                 };
                 let action = FactorAction::KeptLastInverse { pivot: None };
-                Inverted { block: None, repairs: vec![(failed, action)] }
+                Inverted {
+                    block: None,
+                    repairs: vec![(failed, action)],
+                }
             }
         }
     }
@@ -258,13 +304,20 @@ fn eigen_inverse<E: Scalar>(
     }
 }
 
-fn factor_inverse<E: Scalar>(matrix: &Mat<E>, damping: f64) -> (Option<Mat<E>>, Option<FactorAction>) {
+fn factor_inverse<E: Scalar>(
+    matrix: &Mat<E>,
+    damping: f64,
+) -> (Option<Mat<E>>, Option<FactorAction>) {
     match linalg::inverse(matrix, damping) {
         Ok((inverse, attempt)) => {
             let smallest_pivot = attempt.smallest_pivot;
             let action = if attempt.doublings > 0 {
                 let used = attempt.damping;
-                Some(FactorAction::MoreDamping { asked: damping, used, smallest_pivot })
+                Some(FactorAction::MoreDamping {
+                    asked: damping,
+                    used,
+                    smallest_pivot,
+                })
             } else if attempt.double_precision {
                 Some(FactorAction::DoublePrecision { smallest_pivot })
             } else {
@@ -272,7 +325,12 @@ fn factor_inverse<E: Scalar>(matrix: &Mat<E>, damping: f64) -> (Option<Mat<E>>, 
             };
             (Some(inverse), action)
         }
-        Err(error) => (None, Some(FactorAction::KeptLastInverse { pivot: Some(error.pivot) })),
+        Err(error) => (
+            None,
+            Some(FactorAction::KeptLastInverse {
+                pivot: Some(error.pivot),
+            }),
+        ),
     }
 }
 
@@ -280,7 +338,9 @@ fn factor_inverse<E: Scalar>(matrix: &Mat<E>, damping: f64) -> (Option<Mat<E>>, 
 fn symmetric<E: Scalar>(factor: &Tensor<2>) -> Mat<E> {
     let matrix: Mat<E> = host::to_host(factor);
     let half = E::from_f64(0.5);
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| (matrix[(i, j)] + matrix[(j, i)]) * half)
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        (matrix[(i, j)] + matrix[(j, i)]) * half
+    })
 }
 
 fn mean_trace<E: Scalar>(matrix: &Mat<E>) -> f64 {

@@ -6,7 +6,7 @@ mod lambda;
 mod tikhonov;
 
 pub use gamma::{GammaBounds, gamma_candidates};
-pub use inverse::{FactorAction, FactorRepair, InverseMethod};
 pub(crate) use inverse::{DampedInverse, PreparedFactors};
+pub use inverse::{FactorAction, FactorRepair, InverseMethod};
 pub use lambda::{LambdaAction, LevenbergMarquardt};
 pub use tikhonov::{DampingScheme, PiNorm, factored_pi};

@@ -52,8 +52,17 @@ mod tests {
 
     #[test]
     fn dead_factors_have_no_balance() {
-        for (a, g) in [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (f64::INFINITY, 1.0), (-1.0, 1.0)] {
-            assert!((factored_pi(a, g) - 1.0).abs() < f64::EPSILON, "sizes {a}, {g}");
+        for (a, g) in [
+            (0.0, 1.0),
+            (1.0, 0.0),
+            (0.0, 0.0),
+            (f64::INFINITY, 1.0),
+            (-1.0, 1.0),
+        ] {
+            assert!(
+                (factored_pi(a, g) - 1.0).abs() < f64::EPSILON,
+                "sizes {a}, {g}"
+            );
         }
     }
 }

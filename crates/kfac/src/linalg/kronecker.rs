@@ -18,7 +18,9 @@ pub fn product(a: &Mat<f64>, b: &Mat<f64>) -> Mat<f64> {
 /// The rows of a matrix one after another, as a column: the paper's `vec(W)` of a stored `Wᵀ`.
 pub fn vec_of_rows(matrix: &Mat<f64>) -> Mat<f64> {
     let columns = matrix.ncols();
-    Mat::from_fn(matrix.nrows() * columns, 1, |i, _| matrix[(i / columns, i % columns)])
+    Mat::from_fn(matrix.nrows() * columns, 1, |i, _| {
+        matrix[(i / columns, i % columns)]
+    })
 }
 
 #[cfg(test)]
@@ -29,7 +31,9 @@ mod tests {
     const ROUNDING: f64 = 1e-14;
 
     fn matrix(rows: usize, columns: usize, seed: f64) -> Mat<f64> {
-        Mat::from_fn(rows, columns, |i, j| ((i * 7 + j * 3) as f64 * 0.37 + seed).sin())
+        Mat::from_fn(rows, columns, |i, j| {
+            ((i * 7 + j * 3) as f64 * 0.37 + seed).sin()
+        })
     }
 
     #[test]
@@ -43,8 +47,12 @@ mod tests {
 
     #[test]
     fn mixed_product_rule() {
-        let (a, b, c, d) =
-            (matrix(2, 2, 0.2), matrix(3, 3, 0.4), matrix(2, 2, 0.6), matrix(3, 3, 0.8));
+        let (a, b, c, d) = (
+            matrix(2, 2, 0.2),
+            matrix(3, 3, 0.4),
+            matrix(2, 2, 0.6),
+            matrix(3, 3, 0.8),
+        );
         let left = product(&a, &b) * product(&c, &d);
         let right = product(&(&a * &c), &(&b * &d));
         assert!((left - right).norm_max() < ROUNDING);

@@ -31,7 +31,9 @@ pub fn symmetric_eigen<E: Scalar>(matrix: &Mat<E>) -> Option<Eigendecomposition<
     let diagonal = eigen.S().column_vector();
     let values = (0..matrix.nrows()).map(|i| diagonal[i].to_f64()).collect();
     let vectors = eigen.U().to_owned();
-    vectors.is_all_finite().then_some(Eigendecomposition { values, vectors })
+    vectors
+        .is_all_finite()
+        .then_some(Eigendecomposition { values, vectors })
 }
 
 /// Solves `M x = b` for a small symmetric `M` by the pseudo-inverse, or `None` where `M` is not

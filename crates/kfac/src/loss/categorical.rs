@@ -21,7 +21,10 @@ pub struct Categorical;
 
 impl PredictiveDistribution for Categorical {
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        (targets * log_softmax(outputs, 1)).sum_dim(1).neg().squeeze_dim(1)
+        (targets * log_softmax(outputs, 1))
+            .sum_dim(1)
+            .neg()
+            .squeeze_dim(1)
     }
 
     fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {

@@ -34,7 +34,11 @@ impl PredictiveDistribution for Gaussian {
         vectors
     }
 
-    fn fisher_factor_transpose_product(&self, _outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+    fn fisher_factor_transpose_product(
+        &self,
+        _outputs: Tensor<2>,
+        vectors: Tensor<2>,
+    ) -> Tensor<2> {
         vectors
     }
 }

@@ -22,7 +22,10 @@ pub enum IterateAveraging {
 
 impl Default for IterateAveraging {
     fn default() -> Self {
-        Self::From { start: 200, cap: 0.99 }
+        Self::From {
+            start: 200,
+            cap: 0.99,
+        }
     }
 }
 
@@ -36,12 +39,17 @@ pub struct IterateAverage {
 impl IterateAverage {
     /// No iterate yet.
     pub fn new(setting: IterateAveraging) -> Self {
-        Self { setting, average: None }
+        Self {
+            setting,
+            average: None,
+        }
     }
 
     /// Takes in the iterate that iteration `k` ended with.
     pub fn update(&mut self, iteration: u64, parameters: &ParameterVector) {
-        let IterateAveraging::From { start, cap } = self.setting else { return };
+        let IterateAveraging::From { start, cap } = self.setting else {
+            return;
+        };
         if iteration < start {
             return;
         }

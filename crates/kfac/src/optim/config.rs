@@ -167,7 +167,9 @@ pub enum ConfigFault {
         expected: &'static str,
     },
     /// The search for γ needs fresh inverses.
-    #[error("gamma_period is {gamma_period}, expected a multiple of inverse_period {inverse_period}")]
+    #[error(
+        "gamma_period is {gamma_period}, expected a multiple of inverse_period {inverse_period}"
+    )]
     GammaPeriod {
         /// `T₂`.
         gamma_period: u64,
@@ -199,18 +201,42 @@ impl KfacConfig {
         let mut faults = Vec::new();
         let mut check = |setting, value: f64, good: bool, expected| {
             if !good {
-                faults.push(ConfigFault::OutOfRange { setting, value, expected });
+                faults.push(ConfigFault::OutOfRange {
+                    setting,
+                    value,
+                    expected,
+                });
             }
         };
         let finite = |x: f64| x.is_finite();
         let open_unit = |x: f64| x > 0.0 && x < 1.0;
         let fraction = |x: f64| x > 0.0 && x <= 1.0;
         let at_least_one = "at least 1";
-        check("l2", self.l2, finite(self.l2) && self.l2 >= 0.0, "a finite number, at least 0");
+        check(
+            "l2",
+            self.l2,
+            finite(self.l2) && self.l2 >= 0.0,
+            "a finite number, at least 0",
+        );
         let lambda = self.initial_lambda;
-        check("initial_lambda", lambda, finite(lambda) && lambda > 0.0, "a finite number above 0");
-        check("lambda_decay", self.lambda_decay, open_unit(self.lambda_decay), "between 0 and 1");
-        check("gamma_decay", self.gamma_decay, open_unit(self.gamma_decay), "between 0 and 1");
+        check(
+            "initial_lambda",
+            lambda,
+            finite(lambda) && lambda > 0.0,
+            "a finite number above 0",
+        );
+        check(
+            "lambda_decay",
+            self.lambda_decay,
+            open_unit(self.lambda_decay),
+            "between 0 and 1",
+        );
+        check(
+            "gamma_decay",
+            self.gamma_decay,
+            open_unit(self.gamma_decay),
+            "between 0 and 1",
+        );
         for (setting, period) in [
             ("lambda_period", self.lambda_period),
             ("gamma_period", self.gamma_period),
@@ -220,15 +246,35 @@ impl KfacConfig {
             check(setting, period as f64, period >= 1, at_least_one);
         }
         let cap = self.statistics_cap;
-        check("statistics_cap", cap, (0.0..1.0).contains(&cap), "in [0, 1)");
+        check(
+            "statistics_cap",
+            cap,
+            (0.0..1.0).contains(&cap),
+            "in [0, 1)",
+        );
         let tau = self.statistics_fraction;
         check("statistics_fraction", tau, fraction(tau), "in (0, 1]");
-        check("model_fraction", self.model_fraction, fraction(self.model_fraction), "in (0, 1]");
+        check(
+            "model_fraction",
+            self.model_fraction,
+            fraction(self.model_fraction),
+            "in (0, 1]",
+        );
         if let Some(min) = self.gamma_min {
-            check("gamma_min", min, finite(min) && min >= 0.0, "a finite number, at least 0");
+            check(
+                "gamma_min",
+                min,
+                finite(min) && min >= 0.0,
+                "a finite number, at least 0",
+            );
         }
         if let Some(max) = self.gamma_max {
-            check("gamma_max", max, finite(max) && max > 0.0, "a finite number above 0");
+            check(
+                "gamma_max",
+                max,
+                finite(max) && max > 0.0,
+                "a finite number above 0",
+            );
         }
         if let IterateAveraging::From { cap, .. } = self.averaging {
             check("averaging.cap", cap, (0.0..1.0).contains(&cap), "in [0, 1)");
@@ -238,9 +284,16 @@ impl KfacConfig {
     }
 
     fn check_combinations(&self, faults: &mut Vec<ConfigFault>) {
-        let Self { gamma_period, inverse_period, .. } = *self;
+        let Self {
+            gamma_period,
+            inverse_period,
+            ..
+        } = *self;
         if inverse_period >= 1 && !gamma_period.is_multiple_of(inverse_period) {
-            faults.push(ConfigFault::GammaPeriod { gamma_period, inverse_period });
+            faults.push(ConfigFault::GammaPeriod {
+                gamma_period,
+                inverse_period,
+            });
         }
         let GammaBounds { min, max } = self.gamma_bounds();
         if min > max {

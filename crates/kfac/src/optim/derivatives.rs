@@ -35,8 +35,10 @@ pub fn directional_derivatives<M: Network>(
 ) -> Jvp {
     let model = model.valid();
     if method == DirectionalDerivatives::Automatic {
-        let tangents: Vec<M> =
-            directions.iter().map(|v| layers.tangent(model.clone(), v)).collect();
+        let tangents: Vec<M> = directions
+            .iter()
+            .map(|v| layers.tangent(model.clone(), v))
+            .collect();
         if let Some(jvp) = model.jvp(inputs.clone(), &tangents) {
             return jvp;
         }
@@ -59,11 +61,18 @@ pub fn directional_derivatives<M: Network>(
         let probe = epsilon.sqrt() * (1.0 + parameter_norm) / length;
         let rate = norm(&(moved(direction, probe) - outputs.clone())) / probe;
         let ideal = epsilon.cbrt() * output_norm / rate;
-        let distance = if ideal.is_finite() && ideal > 0.0 { ideal } else { probe };
+        let distance = if ideal.is_finite() && ideal > 0.0 {
+            ideal
+        } else {
+            probe
+        };
         (moved(direction, distance) - moved(direction, -distance)) / (2.0 * distance)
     };
     let derivatives = directions.iter().map(difference).collect();
-    Jvp { outputs, derivatives }
+    Jvp {
+        outputs,
+        derivatives,
+    }
 }
 
 fn norm(tensor: &Tensor<2>) -> f64 {

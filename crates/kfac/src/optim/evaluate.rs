@@ -78,13 +78,21 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         }
         let objective = loss / batch.len() as f64 + 0.5 * self.l2 * parameters.dot(parameters);
         if !objective.is_finite() {
-            return Err(StepError::NonFinite { quantity: Quantity::Objective, layer: None });
+            return Err(StepError::NonFinite {
+                quantity: Quantity::Objective,
+                layer: None,
+            });
         }
         let sum = sum.ok_or(StepError::EmptyBatch)?;
-        let gradient = sum.scaled(1.0 / batch.len() as f64).add_scaled(parameters, self.l2);
+        let gradient = sum
+            .scaled(1.0 / batch.len() as f64)
+            .add_scaled(parameters, self.l2);
         if let Some(layer) = gradient.first_non_finite() {
             let layer = Some(self.layers.path(layer).to_owned());
-            return Err(StepError::NonFinite { quantity: Quantity::Gradient, layer });
+            return Err(StepError::NonFinite {
+                quantity: Quantity::Gradient,
+                layer,
+            });
         }
         Ok((objective, gradient))
     }
@@ -125,5 +133,9 @@ fn check_batch<I: Cases>(batch: &Batch<I>) -> Result<(), StepError> {
 
 fn check_shapes(outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
     let (outputs, targets) = (outputs.dims(), targets.dims());
-    if outputs == targets { Ok(()) } else { Err(StepError::OutputShape { outputs, targets }) }
+    if outputs == targets {
+        Ok(())
+    } else {
+        Err(StepError::OutputShape { outputs, targets })
+    }
 }

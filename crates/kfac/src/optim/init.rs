@@ -33,7 +33,11 @@ impl KfacConfig {
         if example.is_empty() {
             return Err(InitError::EmptyExample);
         }
-        if !model.devices().iter().any(burn::tensor::Device::is_autodiff) {
+        if !model
+            .devices()
+            .iter()
+            .any(burn::tensor::Device::is_autodiff)
+        {
             return Err(InitError::NoAutodiff);
         }
         let (layers, table) = Layers::discover(model, example);

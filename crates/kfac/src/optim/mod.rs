@@ -13,9 +13,11 @@ mod step;
 
 pub use averaging::{IterateAverage, IterateAveraging};
 pub use config::{ConfigFault, CoveragePolicy, DirectionalDerivatives, KfacConfig, Momentum};
-pub use evaluate::Objective;
 pub use derivatives::directional_derivatives;
+pub use evaluate::Objective;
 pub use quadratic_model::{QuadraticModel, StepScale};
-pub use report::{GammaCandidate, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport};
+pub use report::{
+    GammaCandidate, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
+};
 pub use schedule::BatchSchedule;
 pub use step::Kfac;

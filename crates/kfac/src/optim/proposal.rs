@@ -4,10 +4,7 @@ use super::{
     quadratic_model::{QuadraticModel, StepScale, Subspace},
     report::GammaCandidate,
 };
-use crate::{
-    damping::DampedInverse,
-    vector::ParameterVector,
-};
+use crate::{damping::DampedInverse, vector::ParameterVector};
 
 /// The proposal `Δ = −F̌⁻¹ ∇h` of one γ.
 pub(super) struct Proposal {
@@ -40,7 +37,11 @@ pub(super) fn choose(
     let mut candidates = Vec::with_capacity(proposals.len());
     let mut best: Option<(Proposal, QuadraticModel, StepScale, f64)> = None;
     for (index, proposal) in proposals.into_iter().enumerate() {
-        let along: &[usize] = if momentum { &[index, last_step] } else { &[index] };
+        let along: &[usize] = if momentum {
+            &[index, last_step]
+        } else {
+            &[index]
+        };
         let model = subspace.model(along, damping);
         let minimum = model.minimum();
         candidates.push(GammaCandidate::new(proposal.gamma, minimum));
@@ -51,5 +52,11 @@ pub(super) fn choose(
         }
     }
     let (proposal, model, scale, model_change) = best?;
-    Some(Choice { proposal, model, scale, model_change, candidates })
+    Some(Choice {
+        proposal,
+        model,
+        scale,
+        model_change,
+        candidates,
+    })
 }

@@ -50,8 +50,15 @@ impl QuadraticModel {
     pub fn minimum(&self) -> Option<(StepScale, f64)> {
         let descent: Vec<f64> = self.slopes.iter().map(|slope| -slope).collect();
         let coefficients = pseudo_inverse_solve(&self.curvature, &descent)?;
-        let change: f64 = coefficients.iter().zip(&self.slopes).map(|(c, s)| 0.5 * c * s).sum();
-        let scale = StepScale { alpha: *coefficients.first()?, mu: coefficients.get(1).copied() };
+        let change: f64 = coefficients
+            .iter()
+            .zip(&self.slopes)
+            .map(|(c, s)| 0.5 * c * s)
+            .sum();
+        let scale = StepScale {
+            alpha: *coefficients.first()?,
+            mu: coefficients.get(1).copied(),
+        };
         change.is_finite().then_some((scale, change))
     }
 }
@@ -75,7 +82,11 @@ impl Subspace {
     ) -> Self {
         let gram = symmetric(directions.len(), |i, j| directions[i].dot(&directions[j]));
         let slopes = directions.iter().map(|v| gradient.dot(v)).collect();
-        Self { fisher, gram, slopes }
+        Self {
+            fisher,
+            gram,
+            slopes,
+        }
     }
 
     /// The model along some of the directions, with `damping = λ + η`.

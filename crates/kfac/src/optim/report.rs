@@ -177,7 +177,9 @@ pub(super) struct PhaseClock {
 
 impl PhaseClock {
     pub(super) fn start() -> Self {
-        Self { last: Instant::now() }
+        Self {
+            last: Instant::now(),
+        }
     }
 
     /// Adds the time since the last lap to a phase.

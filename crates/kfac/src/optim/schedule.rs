@@ -24,7 +24,10 @@ pub enum BatchSchedule {
 
 impl BatchSchedule {
     /// The paper's schedule: 1000 cases at first, all of them in iteration 500.
-    pub const PAPER: Self = Self::Exponential { initial: 1000, full_at: 500 };
+    pub const PAPER: Self = Self::Exponential {
+        initial: 1000,
+        full_at: 500,
+    };
 
     /// The batch size of an iteration, counted from one, out of `total` training cases.
     ///
@@ -66,7 +69,9 @@ mod tests {
 
     #[test]
     fn sizes_grow_and_stay_within_the_set() {
-        let sizes: Vec<_> = (1..600).map(|k| BatchSchedule::PAPER.batch_size(k, 20_000)).collect();
+        let sizes: Vec<_> = (1..600)
+            .map(|k| BatchSchedule::PAPER.batch_size(k, 20_000))
+            .collect();
         assert!(sizes.is_sorted());
         assert!(sizes.iter().all(|&m| (1000..=20_000).contains(&m)));
     }
@@ -76,7 +81,10 @@ mod tests {
         assert_eq!(BatchSchedule::PAPER.batch_size(1, 500), 500);
         assert_eq!(BatchSchedule::PAPER.batch_size(1, 1000), 1000);
         assert_eq!(BatchSchedule::Fixed { cases: 64 }.batch_size(3, 50), 50);
-        let immediate = BatchSchedule::Exponential { initial: 10, full_at: 1 };
+        let immediate = BatchSchedule::Exponential {
+            initial: 10,
+            full_at: 1,
+        };
         assert_eq!(immediate.batch_size(1, 50), 50);
     }
 }

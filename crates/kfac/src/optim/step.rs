@@ -82,7 +82,10 @@ impl<L: PredictiveDistribution> Kfac<L> {
             gradient_norm: gradient.norm(),
             proposal_norm: choice.proposal.direction.norm(),
             step_norm: step.norm(),
-            previous_step_norm: self.previous_step.as_ref().map_or(0.0, ParameterVector::norm),
+            previous_step_norm: self
+                .previous_step
+                .as_ref()
+                .map_or(0.0, ParameterVector::norm),
             parameter_norm_before: parameters.norm(),
             parameter_norm: after.norm(),
             alpha: choice.scale.alpha,
@@ -93,7 +96,11 @@ impl<L: PredictiveDistribution> Kfac<L> {
             gamma: choice.proposal.gamma,
             gamma_candidates: choice.candidates,
             refreshed: choice.proposal.refreshed.is_some(),
-            pi: choice.proposal.refreshed.as_ref().map(|inverse| inverse.pi.clone()),
+            pi: choice
+                .proposal
+                .refreshed
+                .as_ref()
+                .map(|inverse| inverse.pi.clone()),
             repairs: Vec::new(),
             times,
         };
@@ -142,7 +149,9 @@ impl<L: PredictiveDistribution> Kfac<L> {
             estimate: self.config.fisher,
             chunk_size: self.config.chunk_size,
         };
-        Ok(self.statistics.updated(estimator.factors(model, &subset, &mut random)?))
+        Ok(self
+            .statistics
+            .updated(estimator.factors(model, &subset, &mut random)?))
     }
 
     /// Sections 4.2, 6.3 and 6.6: a proposal for each γ to be tried.
@@ -154,11 +163,18 @@ impl<L: PredictiveDistribution> Kfac<L> {
         (clock, times): (&mut PhaseClock, &mut PhaseTimes),
     ) -> Vec<Proposal> {
         let searching = iteration.is_multiple_of(self.config.gamma_period);
-        let stale = self.inverse.as_ref().filter(|_| !self.config.refreshes(iteration));
+        let stale = self
+            .inverse
+            .as_ref()
+            .filter(|_| !self.config.refreshes(iteration));
         if let Some(inverse) = stale {
             let direction = inverse.multiply(gradient).scaled(-1.0);
             clock.lap(&mut times.proposal);
-            return vec![Proposal { gamma: self.gamma, direction, refreshed: None }];
+            return vec![Proposal {
+                gamma: self.gamma,
+                direction,
+                refreshed: None,
+            }];
         }
         let prepared = PreparedFactors::new(
             &self.layers,
@@ -177,7 +193,11 @@ impl<L: PredictiveDistribution> Kfac<L> {
             clock.lap(&mut times.inverse);
             let direction = refreshed.inverse.multiply(gradient).scaled(-1.0);
             clock.lap(&mut times.proposal);
-            Proposal { gamma, direction, refreshed: Some(refreshed) }
+            Proposal {
+                gamma,
+                direction,
+                refreshed: Some(refreshed),
+            }
         };
         gammas.iter().map(&mut propose).collect()
     }
@@ -190,8 +210,13 @@ impl<L: PredictiveDistribution> Kfac<L> {
         gradient: &ParameterVector,
         proposals: Vec<Proposal>,
     ) -> Result<Choice, StepError> {
-        let KfacConfig { model_fraction, model_min_cases, chunk_size, derivatives, .. } =
-            self.config;
+        let KfacConfig {
+            model_fraction,
+            model_min_cases,
+            chunk_size,
+            derivatives,
+            ..
+        } = self.config;
         let previous = self.momentum_direction();
         let mut directions: Vec<_> = proposals.iter().map(|p| p.direction.clone()).collect();
         directions.extend(previous.cloned());
@@ -199,12 +224,22 @@ impl<L: PredictiveDistribution> Kfac<L> {
         let network = (model, &self.layers, &self.loss);
         let fisher = fisher_gram(network, subset.chunks(chunk_size), &directions, derivatives);
         let subspace = Subspace::new(&directions, gradient, fisher);
-        choose(proposals, &subspace, previous.is_some(), self.lambda + self.config.l2)
-            .ok_or(StepError::NonFinite { quantity: Quantity::Proposal, layer: None })
+        choose(
+            proposals,
+            &subspace,
+            previous.is_some(),
+            self.lambda + self.config.l2,
+        )
+        .ok_or(StepError::NonFinite {
+            quantity: Quantity::Proposal,
+            layer: None,
+        })
     }
 
     fn momentum_direction(&self) -> Option<&ParameterVector> {
-        self.previous_step.as_ref().filter(|_| self.config.momentum == Momentum::Adaptive)
+        self.previous_step
+            .as_ref()
+            .filter(|_| self.config.momentum == Momentum::Adaptive)
     }
 
     /// `δ = α Δ + μ δ₀`.
@@ -236,12 +271,18 @@ impl<L: PredictiveDistribution> Kfac<L> {
         }
         let trial = self.objective_of().value(moved, parameters, batch)?;
         let (ratio, action) = LevenbergMarquardt::judge(objective, trial, model_change);
-        let rule = LevenbergMarquardt { omega: self.config.omega_lambda() };
+        let rule = LevenbergMarquardt {
+            omega: self.config.omega_lambda(),
+        };
         report.after = rule.apply(self.lambda, action);
         report.trial_objective = Some(trial);
         report.reduction_ratio = Some(ratio);
         report.action = Some(action);
-        let outcome = if trial.is_finite() { StepOutcome::Taken } else { StepOutcome::Rejected };
+        let outcome = if trial.is_finite() {
+            StepOutcome::Taken
+        } else {
+            StepOutcome::Rejected
+        };
         Ok((report, outcome))
     }
 }
@@ -257,7 +298,8 @@ impl<L: PredictiveDistribution> Kfac<L> {
         model: &M,
         batch: &Batch<M::Input>,
     ) -> Result<f64, StepError> {
-        self.objective_of().value(model, &self.layers.parameters(model), batch)
+        self.objective_of()
+            .value(model, &self.layers.parameters(model), batch)
     }
 
     /// The model with the average of the iterates as its parameters, once averaging has begun.

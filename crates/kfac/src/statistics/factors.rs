@@ -60,10 +60,9 @@ impl KroneckerFactors {
     pub(crate) fn non_finite(&self) -> Option<FactorKind> {
         let finite = |factor: &Tensor<2>| {
             let identity = Tensor::<2>::eye(factor.dims()[0], &factor.device());
-            let diagonal = factor.clone().mask_where(
-                identity.equal_elem(0.0),
-                factor.zeros_like(),
-            );
+            let diagonal = factor
+                .clone()
+                .mask_where(identity.equal_elem(0.0), factor.zeros_like());
             host::sum(diagonal).is_finite()
         };
         if !finite(&self.activation) {
