@@ -1,0 +1,118 @@
+//! The optimizer against trajectories recorded with the authors' own code.
+#![cfg(test)]
+
+use std::{fs, path::PathBuf};
+
+use kfac_lab::replay::{ReplayOptions, run};
+
+fn golden() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"))
+}
+
+fn cases() -> Vec<PathBuf> {
+    let entries = fs::read_dir(golden())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut cases: Vec<_> = entries
+        .filter(|path| path.to_str().unwrap().contains("_diag_"))
+        .collect();
+    cases.sort();
+    cases
+}
+
+fn replays(case: PathBuf) -> bool {
+    run(&ReplayOptions {
+        case,
+        out: None,
+        seed: 1,
+    })
+    .unwrap()
+}
+
+#[test]
+fn every_recorded_trajectory_is_repeated() {
+    let cases = cases();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        assert!(replays(case.clone()), "{}", case.display());
+    }
+}
+
+/// Copies a case with one piece of text replaced, beside its data.
+fn edited(case: &str, replacements: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    for data in ["P1_data.json", "P2_data.json"] {
+        fs::copy(golden().join(data), folder.path().join(data)).unwrap();
+    }
+    let mut text = fs::read_to_string(golden().join(case)).unwrap();
+    for (old, new) in replacements {
+        assert!(text.contains(old), "{old} is not in {case}");
+        text = text.replace(old, new);
+    }
+    let path = folder.path().join("case.json");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn the_cholesky_path_follows_the_same_trajectories() {
+    for case in [
+        "P1_diag_mom1_eig1.json",
+        "P1_diag_T155.json",
+        "P2_diag_mom0_eig1.json",
+    ] {
+        let (_folder, path) = edited(case, &[("\"use_eigs\":true", "\"use_eigs\":false")]);
+        assert!(replays(path), "{case}");
+    }
+}
+
+#[test]
+fn a_wrong_constant_is_noticed() {
+    let (_folder, path) = edited(
+        "P2_diag_mom1_eig1.json",
+        &[("\"ema_cap\":0.95", "\"ema_cap\":0.94")],
+    );
+    assert!(!replays(path));
+}
+
+#[test]
+fn expected_values_are_optional_and_rows_are_written() {
+    let (folder, path) = edited(
+        "P2_diag_mom0_eig1.json",
+        &[("\"n_iter\":60", "\"n_iter\":4")],
+    );
+    let text = fs::read_to_string(&path).unwrap();
+    let mut case: serde_json::Value = serde_json::from_str(&text).unwrap();
+    case.as_object_mut()
+        .unwrap()
+        .retain(|key, _| key != "scalars" && key != "rounding");
+    fs::write(&path, case.to_string()).unwrap();
+    let out = folder.path().join("rows.jsonl");
+    assert!(
+        run(&ReplayOptions {
+            case: path,
+            out: Some(out.clone()),
+            seed: 1
+        })
+        .unwrap()
+    );
+    let rows = fs::read_to_string(out).unwrap();
+    assert_eq!(rows.lines().count(), 4);
+    assert!(rows.lines().all(|row| row.contains("\"h_after\"")));
+}
+
+#[test]
+fn a_bad_case_names_the_file_and_what_was_expected() {
+    let (_folder, path) = edited("P1_diag_T155.json", &[("kfac-golden-1", "something-else")]);
+    let error = run(&ReplayOptions {
+        case: path,
+        out: None,
+        seed: 1,
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("case.json") && error.contains("kfac-golden-1"),
+        "{error}"
+    );
+}
