@@ -23,7 +23,7 @@ fn training_leaves_a_run_folder_with_pictures_and_numbers() {
         "train",
         "digits",
         "--iterations",
-        "30",
+        "60",
         "--seed",
         "3",
         "--out",
@@ -33,7 +33,7 @@ fn training_leaves_a_run_folder_with_pictures_and_numbers() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let summary = text(&output.stdout);
     assert!(
-        summary.contains("30 iterations") && summary.contains("run folder: run"),
+        summary.contains("60 iterations") && summary.contains("run folder: run"),
         "{summary}"
     );
     let run = folder.path().join("run");
@@ -50,10 +50,10 @@ fn training_leaves_a_run_folder_with_pictures_and_numbers() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(steps.len(), 31);
+    assert_eq!(steps.len(), 61);
     let error = |step: &serde_json::Value| step["evaluation"]["train_error"].as_f64().unwrap();
     // A network that always names one class misclassifies about nine digits in ten.
-    assert!(error(&steps[0]) > 0.5 && error(&steps[30]) < 0.05);
+    assert!(error(&steps[0]) > 0.5 && error(&steps[60]) < 0.05);
     let again = kfac(
         &[
             "train",

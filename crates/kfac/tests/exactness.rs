@@ -3,12 +3,16 @@
 
 mod common;
 
-use burn::tensor::Tensor;
-use common::{Mlp, dense, deviation, matrix, network};
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{DType, Device, Tensor, TensorData},
+};
+use common::{dense, deviation, matrix, values};
 use faer::{Mat, Side, prelude::Solve};
 use kfac::{
     Batch, Bernoulli, Categorical, CoveragePolicy, DampingScheme, FisherEstimate, Gaussian,
-    InverseMethod, Kfac, KfacConfig, Momentum, Network, PredictiveDistribution, StepReport,
+    InverseMethod, Kfac, KfacConfig, Momentum, Network, PredictiveDistribution, StepReport, Tape,
     curvature::exact, linalg::kronecker,
 };
 
@@ -17,6 +21,51 @@ const ROUNDING: f64 = 1e-11;
 
 /// Central differences of outputs of order one in `f64`, squared in the model.
 const DIFFERENCES: f64 = 1e-7;
+
+/// A fully connected network with one nonlinearity for all hidden layers.
+#[derive(Module, Debug)]
+struct Mlp {
+    layers: Vec<Linear>,
+    linear: bool,
+}
+
+impl Network for Mlp {
+    type Input = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let last = self.layers.len() - 1;
+        self.layers
+            .iter()
+            .enumerate()
+            .fold(inputs, |a, (i, layer)| {
+                let s = tape.linear(layer, a);
+                if i == last || self.linear {
+                    s
+                } else {
+                    s.tanh()
+                }
+            })
+    }
+}
+
+/// A network of these widths.
+fn network(widths: &[usize], linear: bool) -> Mlp {
+    let device = Device::flex().autodiff();
+    let tensor = |shape: [usize; 2], seed: f64| {
+        let data = TensorData::new(values(shape[0] * shape[1], seed), shape);
+        Tensor::<2>::from_data(data, (&device, DType::F64))
+    };
+    let layer = |(i, w): (usize, &[usize])| Linear {
+        weight: Param::from_tensor(tensor([w[0], w[1]], i as f64 + 0.3)),
+        bias: Some(Param::from_tensor(
+            tensor([1, w[1]], i as f64 + 7.7).flatten(0, 1),
+        )),
+    };
+    Mlp {
+        layers: widths.windows(2).enumerate().map(layer).collect(),
+        linear,
+    }
+}
 
 fn config() -> KfacConfig {
     KfacConfig::new()

@@ -1,0 +1,467 @@
+//! Bad batches, configurations and models are refused by name, and leave no trace.
+#![cfg(test)]
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{DType, Device, Tensor, TensorData},
+};
+use kfac::{
+    Batch, CoveragePolicy, FisherEstimate, Gaussian, InitError, Jvp, Kfac, KfacConfig,
+    LambdaAction, Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape,
+    linalg::host,
+};
+
+const INPUTS: usize = 3;
+const HIDDEN: usize = 4;
+const OUTPUTS: usize = 2;
+const CASES: usize = 8;
+
+/// One hidden layer of tanh units.
+#[derive(Module, Debug)]
+struct Mlp {
+    first: Linear,
+    second: Linear,
+    /// Whether the directional derivatives are exact, and not differences.
+    exact: bool,
+}
+
+impl Network for Mlp {
+    type Input = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.first, inputs).tanh();
+        tape.linear(&self.second, hidden)
+    }
+
+    fn jvp(&self, inputs: Tensor<2>, tangents: &[Self]) -> Option<Jvp> {
+        if !self.exact {
+            return None;
+        }
+        let hidden = self.first.forward(inputs.clone()).tanh();
+        let slope = (hidden.clone() * hidden.clone()) * -1.0 + 1.0;
+        let derivative = |tangent: &Self| {
+            let moved = tangent.first.forward(inputs.clone()) * slope.clone();
+            moved.matmul(self.second.weight.val()) + tangent.second.forward(hidden.clone())
+        };
+        Some(Jvp {
+            outputs: self.second.forward(hidden.clone()),
+            derivatives: tangents.iter().map(derivative).collect(),
+        })
+    }
+}
+
+/// A network whose middle layer is called without the tape.
+#[derive(Module, Debug)]
+struct Skipping {
+    first: Linear,
+    middle: Linear,
+    last: Linear,
+}
+
+impl Network for Skipping {
+    type Input = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.first, inputs).tanh();
+        let hidden = self.middle.forward(hidden).tanh();
+        tape.linear(&self.last, hidden)
+    }
+}
+
+/// Squared error with an infinite loss where an output is above the wall; its gradient is finite.
+#[derive(Clone, Debug)]
+struct Wall {
+    height: f64,
+}
+
+impl PredictiveDistribution for Wall {
+    fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+        let values: Vec<f64> = host::to_vec(&outputs);
+        let loss = Gaussian.negative_log_likelihood(outputs, targets);
+        if values.iter().any(|&value| value > self.height) {
+            loss + f64::INFINITY
+        } else {
+            loss
+        }
+    }
+
+    fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
+        Gaussian.output_gradient(outputs, targets)
+    }
+
+    fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
+        Gaussian.sample(outputs, random)
+    }
+
+    fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+        Gaussian.fisher_factor_product(outputs, vectors)
+    }
+
+    fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+        Gaussian.fisher_factor_transpose_product(outputs, vectors)
+    }
+}
+
+/// Numbers that look random, in (-1, 1).
+fn values(n: usize, seed: f64) -> Vec<f64> {
+    (0..n)
+        .map(|i| (((i + 1) as f64) * 12.9898 + seed * 78.233).sin() * 43_758.545_3 % 1.0)
+        .collect()
+}
+
+fn tensor(values: Vec<f64>, shape: [usize; 2], device: &Device, dtype: DType) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, shape), (device, dtype))
+}
+
+/// A plain tensor.
+fn plain(values: Vec<f64>, shape: [usize; 2], dtype: DType) -> Tensor<2> {
+    tensor(values, shape, &Device::flex(), dtype)
+}
+
+/// A layer with parameters in (-0.2, 0.2), small enough that all outputs are below 1.
+fn layer(d_in: usize, d_out: usize, seed: f64, dtype: DType) -> Linear {
+    let device = Device::flex().autodiff();
+    let small = |n: usize, seed: f64| -> Vec<f64> {
+        values(n, seed).into_iter().map(|v| 0.2 * v).collect()
+    };
+    let weight = tensor(small(d_in * d_out, seed), [d_in, d_out], &device, dtype);
+    let bias = tensor(small(d_out, seed + 0.5), [1, d_out], &device, dtype);
+    let bias: Tensor<1> = bias.flatten(0, 1);
+    Linear {
+        weight: Param::from_tensor(weight),
+        bias: Some(Param::from_tensor(bias)),
+    }
+}
+
+fn mlp(dtype: DType) -> Mlp {
+    Mlp {
+        first: layer(INPUTS, HIDDEN, 0.3, dtype),
+        second: layer(HIDDEN, OUTPUTS, 1.3, dtype),
+        exact: false,
+    }
+}
+
+fn batch(cases: usize, seed: f64, dtype: DType) -> Batch<Tensor<2>> {
+    Batch::new(
+        plain(values(cases * INPUTS, seed), [cases, INPUTS], dtype),
+        plain(values(cases * OUTPUTS, seed + 0.7), [cases, OUTPUTS], dtype),
+    )
+}
+
+/// A matrix of one number.
+fn constant(rows: usize, columns: usize, value: f64, dtype: DType) -> Tensor<2> {
+    plain(vec![value; rows * columns], [rows, columns], dtype)
+}
+
+/// A matrix with one bad element in its middle.
+fn poisoned(rows: usize, columns: usize, bad: f64) -> Tensor<2> {
+    let mut values = values(rows * columns, 9.1);
+    values[rows * columns / 2] = bad;
+    plain(values, [rows, columns], DType::F32)
+}
+
+fn config() -> KfacConfig {
+    KfacConfig::new()
+        .with_initial_lambda(1.0)
+        .with_lambda_period(1)
+}
+
+fn layer_values(layer: &Linear) -> Vec<f64> {
+    let mut values: Vec<f64> = host::to_vec(&layer.weight.val().inner());
+    let bias = layer.bias.as_ref().unwrap().val().inner();
+    values.extend(host::to_vec::<f64, 1>(&bias));
+    values
+}
+
+fn layer_bits(layer: &Linear) -> Vec<u64> {
+    layer_values(layer).into_iter().map(f64::to_bits).collect()
+}
+
+fn model_values(model: &Mlp) -> Vec<f64> {
+    [layer_values(&model.first), layer_values(&model.second)].concat()
+}
+
+fn model_bits(model: &Mlp) -> Vec<u64> {
+    model_values(model).into_iter().map(f64::to_bits).collect()
+}
+
+/// The optimizer's own state that a step changes, as bits.
+fn optimizer_bits(optimizer: &Kfac<Gaussian>) -> Vec<u64> {
+    let mut bits = vec![
+        optimizer.iteration(),
+        optimizer.lambda().to_bits(),
+        optimizer.gamma().to_bits(),
+    ];
+    for factors in optimizer.factors() {
+        for factor in [&factors.activation, &factors.gradient] {
+            let values: Vec<f64> = host::to_vec(factor);
+            bits.extend(values.into_iter().map(f64::to_bits));
+        }
+    }
+    bits
+}
+
+/// Trains two steps, feeds the bad batch, and trains on beside a twin that never saw it.
+fn assert_leaves_no_trace(bad: &Batch<Tensor<2>>) {
+    let good = |seed: f64| batch(CASES, seed, DType::F32);
+    let mut model = mlp(DType::F32);
+    let mut optimizer = config().init(&model, Gaussian, &good(1.0).inputs).unwrap();
+    for seed in [1.0, 2.0] {
+        optimizer.step(&mut model, &good(seed)).unwrap();
+    }
+    let (mut twin_model, mut twin) = (model.clone(), optimizer.clone());
+    let before = (model_bits(&model), optimizer_bits(&optimizer));
+
+    let error = optimizer.step(&mut model, bad).unwrap_err();
+    assert!(matches!(error, StepError::NonFinite { .. }), "{error:?}");
+    assert!(error.to_string().contains("not finite"), "{error}");
+    let after = (model_bits(&model), optimizer_bits(&optimizer));
+    assert_eq!(before, after);
+
+    for seed in [3.0, 4.0, 5.0] {
+        let report = optimizer.step(&mut model, &good(seed)).unwrap();
+        let expected = twin.step(&mut twin_model, &good(seed)).unwrap();
+        assert_eq!(report.iteration, expected.iteration);
+        assert_eq!(report.objective.to_bits(), expected.objective.to_bits());
+        assert_eq!(model_bits(&model), model_bits(&twin_model));
+        assert_eq!(optimizer_bits(&optimizer), optimizer_bits(&twin));
+    }
+    assert_ne!(before.0, model_bits(&model));
+}
+
+#[test]
+fn nan_in_the_inputs_leaves_no_trace() {
+    let targets = batch(CASES, 6.0, DType::F32).targets;
+    assert_leaves_no_trace(&Batch::new(poisoned(CASES, INPUTS, f64::NAN), targets));
+}
+
+#[test]
+fn infinity_in_the_inputs_leaves_no_trace() {
+    let targets = batch(CASES, 6.0, DType::F32).targets;
+    assert_leaves_no_trace(&Batch::new(poisoned(CASES, INPUTS, f64::INFINITY), targets));
+}
+
+#[test]
+fn nan_in_the_targets_leaves_no_trace() {
+    let inputs = batch(CASES, 6.0, DType::F32).inputs;
+    assert_leaves_no_trace(&Batch::new(inputs, poisoned(CASES, OUTPUTS, f64::NAN)));
+}
+
+#[test]
+fn malformed_batches_are_refused_by_name() {
+    let dtype = DType::F64;
+    let good = batch(CASES, 1.0, dtype);
+    let mut model = mlp(dtype);
+    let mut optimizer = config().init(&model, Gaussian, &good.inputs).unwrap();
+    let before = model_bits(&model);
+
+    let empty = Batch::new(
+        plain(Vec::new(), [0, INPUTS], dtype),
+        plain(Vec::new(), [0, OUTPUTS], dtype),
+    );
+    let error = optimizer.step(&mut model, &empty).unwrap_err();
+    assert_eq!(error, StepError::EmptyBatch);
+
+    let fewer = Batch::new(
+        good.inputs.clone(),
+        constant(CASES - 1, OUTPUTS, 0.5, dtype),
+    );
+    let error = optimizer.step(&mut model, &fewer).unwrap_err();
+    let expected = StepError::CaseCount {
+        inputs: CASES,
+        targets: CASES - 1,
+    };
+    assert_eq!(error, expected);
+
+    let wider = Batch::new(
+        good.inputs.clone(),
+        constant(CASES, OUTPUTS + 1, 0.5, dtype),
+    );
+    let error = optimizer.step(&mut model, &wider).unwrap_err();
+    let expected = StepError::OutputShape {
+        outputs: [CASES, OUTPUTS],
+        targets: [CASES, OUTPUTS + 1],
+    };
+    assert_eq!(error, expected);
+
+    assert_eq!(before, model_bits(&model));
+    assert_eq!(optimizer.iteration(), 0);
+    assert_eq!(optimizer.step(&mut model, &good).unwrap().iteration, 1);
+}
+
+#[test]
+fn all_faults_of_a_configuration_are_named_at_once() {
+    let config = KfacConfig::new()
+        .with_l2(-1.0)
+        .with_initial_lambda(0.0)
+        .with_gamma_period(7)
+        .with_statistics_fraction(2.0);
+    let inputs = batch(CASES, 1.0, DType::F32).inputs;
+    let error = config
+        .init(&mlp(DType::F32), Gaussian, &inputs)
+        .unwrap_err();
+    let InitError::Configuration(faults) = &error else {
+        panic!("{error:?}");
+    };
+    assert!(faults.len() >= 4, "{faults:?}");
+    let message = error.to_string();
+    for setting in [
+        "l2 is",
+        "initial_lambda is",
+        "gamma_period is",
+        "statistics_fraction is",
+    ] {
+        assert!(message.contains(setting), "no `{setting}` in: {message}");
+    }
+}
+
+#[test]
+fn a_model_without_autodiff_is_refused() {
+    let model = mlp(DType::F32).valid();
+    let inputs = batch(CASES, 1.0, DType::F32).inputs;
+    let error = config().init(&model, Gaussian, &inputs).unwrap_err();
+    assert_eq!(error, InitError::NoAutodiff);
+}
+
+#[test]
+fn a_layer_off_the_tape_is_refused_or_left_alone() {
+    let dtype = DType::F32;
+    let mut model = Skipping {
+        first: layer(INPUTS, HIDDEN, 0.3, dtype),
+        middle: layer(HIDDEN, HIDDEN, 1.3, dtype),
+        last: layer(HIDDEN, OUTPUTS, 2.3, dtype),
+    };
+    let inputs = batch(CASES, 1.0, dtype).inputs;
+    let names = ["middle.weight", "middle.bias"];
+
+    let strict = config().with_coverage(CoveragePolicy::Strict);
+    let error = strict.init(&model, Gaussian, &inputs).unwrap_err();
+    let InitError::Uncovered { parameters } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(parameters, &names);
+    for name in names {
+        assert!(error.to_string().contains(name), "{error}");
+    }
+
+    let report = config().with_coverage(CoveragePolicy::Report);
+    let mut optimizer = report.init(&model, Gaussian, &inputs).unwrap();
+    let uncovered: Vec<&str> = optimizer.parameter_table().uncovered().collect();
+    assert_eq!(uncovered, names);
+    let bits = |model: &Skipping| [&model.first, &model.middle, &model.last].map(layer_bits);
+    let before = bits(&model);
+    for seed in [1.0, 2.0, 3.0] {
+        let batch = batch(CASES, seed, dtype);
+        optimizer.step(&mut model, &batch).unwrap();
+    }
+    let after = bits(&model);
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1], after[1]);
+    assert_ne!(before[2], after[2]);
+}
+
+/// Trains past every period of the algorithm on the same batch.
+fn assert_trains(batch: &Batch<Tensor<2>>) {
+    let mut model = mlp(DType::F32);
+    let mut optimizer = config().init(&model, Gaussian, &batch.inputs).unwrap();
+    let start = optimizer.objective(&model, batch).unwrap();
+    for iteration in 1..=45 {
+        let report = optimizer.step(&mut model, batch).unwrap();
+        assert_eq!(report.iteration, iteration);
+        let finite = model_values(&model).iter().all(|value| value.is_finite());
+        assert!(finite, "iteration {iteration}: {report:?}");
+    }
+    let end = optimizer.objective(&model, batch).unwrap();
+    assert!(end < start, "objective {start} before, {end} after");
+}
+
+#[test]
+fn dead_inputs_train_the_rest() {
+    let dtype = DType::F32;
+    for cases in [CASES, 1] {
+        let targets = batch(cases, 2.0, dtype).targets;
+        assert_trains(&Batch::new(constant(cases, INPUTS, 0.0, dtype), targets));
+    }
+}
+
+#[test]
+fn a_batch_of_one_trains() {
+    assert_trains(&batch(1, 2.0, DType::F32));
+}
+
+#[test]
+fn a_step_into_an_infinite_objective_is_rejected() {
+    let dtype = DType::F64;
+    let inputs = batch(CASES, 1.0, dtype).inputs;
+    let towards = |target: f64| {
+        let targets = constant(CASES, OUTPUTS, target, dtype);
+        Batch::new(inputs.clone(), targets)
+    };
+    let mut model = mlp(dtype);
+    let config = config()
+        .with_initial_lambda(1e-3)
+        .with_fisher(FisherEstimate::Exact)
+        .with_statistics_fraction(1.0);
+    // All outputs are below 1 at first; the targets are far beyond the wall.
+    let mut optimizer = config.init(&model, Wall { height: 1.0 }, &inputs).unwrap();
+    let before = model_bits(&model);
+    let lambda = optimizer.lambda();
+    let report = optimizer.step(&mut model, &towards(5.0)).unwrap();
+    assert_eq!(report.outcome, StepOutcome::Rejected, "{report:?}");
+    assert_eq!(report.lambda.action, Some(LambdaAction::Increase));
+    assert!(
+        report
+            .lambda
+            .trial_objective
+            .is_some_and(|h| !h.is_finite())
+    );
+    assert_eq!(before, model_bits(&model));
+    assert!(optimizer.lambda() > lambda, "{} after", optimizer.lambda());
+    assert_eq!(optimizer.iteration(), 1);
+
+    let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
+    assert_eq!(report.outcome, StepOutcome::Taken, "{report:?}");
+    assert!(report.mu.is_none(), "momentum of a rejected step");
+    assert_ne!(before, model_bits(&model));
+    assert!(model_values(&model).iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn chunks_change_a_step_by_rounding_only() {
+    let batch = batch(CASES, 1.0, DType::F64);
+    // Differences choose their distance by the chunk, so the derivatives are exact here.
+    let start = Mlp {
+        exact: true,
+        ..mlp(DType::F64)
+    };
+    let stepped = |chunk_size: usize| {
+        let config = config()
+            .with_fisher(FisherEstimate::Exact)
+            .with_statistics_fraction(1.0)
+            .with_chunk_size(chunk_size);
+        let mut model = start.clone();
+        let mut optimizer = config.init(&model, Gaussian, &batch.inputs).unwrap();
+        let report = optimizer.step(&mut model, &batch).unwrap();
+        (model_values(&model), report.alpha)
+    };
+    let (whole, alpha) = stepped(1000);
+    let (parts, alpha_of_parts) = stepped(3);
+    let largest = whole
+        .iter()
+        .fold(0.0_f64, |max, value| max.max(value.abs()));
+    let error = whole
+        .iter()
+        .zip(&parts)
+        .fold(0.0_f64, |max, (a, b)| max.max((a - b).abs()));
+    assert!(error < 1e-10 * largest, "{error} of {largest}");
+    assert!(
+        (alpha - alpha_of_parts).abs() < 1e-10 * alpha.abs(),
+        "alpha {alpha} and {alpha_of_parts}"
+    );
+    let moved = model_values(&start)
+        .iter()
+        .zip(&whole)
+        .any(|(a, b)| (a - b).abs() > 1e-6);
+    assert!(moved, "no step was taken");
+}
