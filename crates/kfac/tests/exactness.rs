@@ -301,11 +301,6 @@ fn exact_damping_is_a_dense_solve() {
 fn the_tape_leaves_outputs_alone() {
     let model = network(&[3, 4, 2], false);
     let inputs = matrix(5, 3, 1.0);
-    let taped = model
-        .forward(inputs.clone(), &mut kfac::Tape::off())
-        .into_data();
-    assert_eq!(
-        taped,
-        model.forward(inputs, &mut kfac::Tape::off()).into_data()
-    );
+    let taped = model.forward(inputs.clone(), &mut Tape::off()).into_data();
+    assert_eq!(taped, model.forward(inputs, &mut Tape::off()).into_data());
 }

@@ -189,6 +189,9 @@ pub enum ConfigFault {
     CholeskyOfExactDamping,
 }
 
+/// A setting, its value, whether that is within the range, and the range.
+type Range = (&'static str, f64, bool, &'static str);
+
 impl KfacConfig {
     /// The settings of the authors' released code, where they differ from the paper's: the whole
     /// batch for the quadratic model.
@@ -199,7 +202,7 @@ impl KfacConfig {
     /// All faults of the settings; empty for a good configuration.
     pub fn validate(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
-        let mut check = |setting, value: f64, good: bool, expected| {
+        for (setting, value, good, expected) in self.ranges().into_iter().chain(self.fractions()) {
             if !good {
                 faults.push(ConfigFault::OutOfRange {
                     setting,
@@ -207,80 +210,92 @@ impl KfacConfig {
                     expected,
                 });
             }
-        };
-        let finite = |x: f64| x.is_finite();
-        let open_unit = |x: f64| x > 0.0 && x < 1.0;
-        let fraction = |x: f64| x > 0.0 && x <= 1.0;
-        let at_least_one = "at least 1";
-        check(
-            "l2",
-            self.l2,
-            finite(self.l2) && self.l2 >= 0.0,
-            "a finite number, at least 0",
-        );
-        let lambda = self.initial_lambda;
-        check(
-            "initial_lambda",
-            lambda,
-            finite(lambda) && lambda > 0.0,
-            "a finite number above 0",
-        );
-        check(
-            "lambda_decay",
-            self.lambda_decay,
-            open_unit(self.lambda_decay),
-            "between 0 and 1",
-        );
-        check(
-            "gamma_decay",
-            self.gamma_decay,
-            open_unit(self.gamma_decay),
-            "between 0 and 1",
-        );
-        for (setting, period) in [
+        }
+        self.check_combinations(&mut faults);
+        faults
+    }
+
+    /// Each setting with its value, whether that is within its range, and the range.
+    fn ranges(&self) -> Vec<Range> {
+        let Self {
+            l2,
+            initial_lambda: lambda,
+            statistics_cap: cap,
+            ..
+        } = *self;
+        let at_least = |value: f64, least: f64| value.is_finite() && value >= least;
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let mut ranges = vec![
+            ("l2", l2, at_least(l2, 0.0), "a finite number, at least 0"),
+            (
+                "initial_lambda",
+                lambda,
+                positive(lambda),
+                "a finite number above 0",
+            ),
+            (
+                "statistics_cap",
+                cap,
+                (0.0..1.0).contains(&cap),
+                "in [0, 1)",
+            ),
+        ];
+        for (setting, decay) in [
+            ("lambda_decay", self.lambda_decay),
+            ("gamma_decay", self.gamma_decay),
+        ] {
+            ranges.push((
+                setting,
+                decay,
+                decay > 0.0 && decay < 1.0,
+                "between 0 and 1",
+            ));
+        }
+        for (setting, count) in [
             ("lambda_period", self.lambda_period),
             ("gamma_period", self.gamma_period),
             ("inverse_period", self.inverse_period),
             ("chunk_size", self.chunk_size as u64),
         ] {
-            check(setting, period as f64, period >= 1, at_least_one);
+            ranges.push((setting, count as f64, count >= 1, "at least 1"));
         }
-        let cap = self.statistics_cap;
-        check(
-            "statistics_cap",
-            cap,
-            (0.0..1.0).contains(&cap),
-            "in [0, 1)",
-        );
-        let tau = self.statistics_fraction;
-        check("statistics_fraction", tau, fraction(tau), "in (0, 1]");
-        check(
-            "model_fraction",
-            self.model_fraction,
-            fraction(self.model_fraction),
-            "in (0, 1]",
-        );
+        ranges
+    }
+
+    /// The same for the fractions of the batch and what is optional.
+    fn fractions(&self) -> Vec<Range> {
+        let mut ranges = Vec::new();
+        for (setting, fraction) in [
+            ("statistics_fraction", self.statistics_fraction),
+            ("model_fraction", self.model_fraction),
+        ] {
+            ranges.push((
+                setting,
+                fraction,
+                fraction > 0.0 && fraction <= 1.0,
+                "in (0, 1]",
+            ));
+        }
         if let Some(min) = self.gamma_min {
-            check(
+            ranges.push((
                 "gamma_min",
                 min,
-                finite(min) && min >= 0.0,
+                min.is_finite() && min >= 0.0,
                 "a finite number, at least 0",
-            );
+            ));
         }
         if let Some(max) = self.gamma_max {
-            check(
+            ranges.push((
                 "gamma_max",
                 max,
-                finite(max) && max > 0.0,
+                max.is_finite() && max > 0.0,
                 "a finite number above 0",
-            );
+            ));
         }
         if let IterateAveraging::From { cap, .. } = self.averaging {
-            check("averaging.cap", cap, (0.0..1.0).contains(&cap), "in [0, 1)");
+            ranges.push(("averaging.cap", cap, (0.0..1.0).contains(&cap), "in [0, 1)"));
         }
-        self.check_combinations(&mut faults);
-        faults
+        ranges
     }
 
     fn check_combinations(&self, faults: &mut Vec<ConfigFault>) {

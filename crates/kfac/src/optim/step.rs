@@ -108,20 +108,26 @@ impl<L: PredictiveDistribution> Kfac<L> {
             report.repairs = refreshed.repairs;
             self.inverse = Some(refreshed.inverse);
         }
-        self.iteration = iteration;
         self.statistics = statistics;
-        self.lambda = lambda.after;
-        self.gamma = choice.proposal.gamma;
+        self.previous_step = (outcome == StepOutcome::Taken).then_some(step);
+        self.advance(&report, &after);
         if outcome == StepOutcome::Taken {
             *model = moved;
-            self.average.update(iteration, &after);
-            self.previous_step = Some(step);
         } else {
             report.parameter_norm = report.parameter_norm_before;
-            self.previous_step = None;
         }
         clock.lap(&mut report.times.update);
         Ok(report)
+    }
+
+    /// What the next step starts from, besides the factors, the inverse and the last step.
+    fn advance(&mut self, report: &StepReport, parameters: &ParameterVector) {
+        self.iteration = report.iteration;
+        self.lambda = report.lambda.after;
+        self.gamma = report.gamma;
+        if report.outcome == StepOutcome::Taken {
+            self.average.update(report.iteration, parameters);
+        }
     }
 
     fn objective_of(&self) -> Objective<'_, L> {
