@@ -249,6 +249,12 @@ fn nan_in_the_targets_leaves_no_trace() {
 }
 
 #[test]
+fn infinity_in_the_targets_leaves_no_trace() {
+    let inputs = batch(CASES, 6.0, DType::F32).inputs;
+    assert_leaves_no_trace(&Batch::new(inputs, poisoned(CASES, OUTPUTS, f64::INFINITY)));
+}
+
+#[test]
 fn malformed_batches_are_refused_by_name() {
     let dtype = DType::F64;
     let good = batch(CASES, 1.0, dtype);

@@ -1,5 +1,10 @@
 //! Making an optimizer for a model.
 
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::Tensor,
+};
+
 use super::{
     averaging::IterateAverage,
     config::{CoveragePolicy, KfacConfig},
@@ -33,11 +38,7 @@ impl KfacConfig {
         if example.is_empty() {
             return Err(InitError::EmptyExample);
         }
-        if !model
-            .devices()
-            .iter()
-            .any(burn::tensor::Device::is_autodiff)
-        {
+        if !has_autodiff(model) {
             return Err(InitError::NoAutodiff);
         }
         let (layers, table) = Layers::discover(model, example);
@@ -62,4 +63,20 @@ impl KfacConfig {
             config: self.clone(),
         })
     }
+}
+
+/// Whether any parameter has autodiff.
+///
+/// The model's list of devices cannot tell: it names equal devices once, and a device with autodiff
+/// equals the one without.
+fn has_autodiff<M: Module>(model: &M) -> bool {
+    struct Search(bool);
+    impl ModuleVisitor for Search {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 |= param.val().is_autodiff();
+        }
+    }
+    let mut search = Search(false);
+    model.visit(&mut search);
+    search.0
 }

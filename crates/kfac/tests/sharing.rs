@@ -1,0 +1,183 @@
+//! Does a layer that is used more than once, at positions or in turn, count each use?
+#![cfg(test)]
+
+mod support;
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{DType, Device, Tensor},
+};
+use faer::Mat;
+use kfac::{
+    Batch, Bernoulli, Categorical, Coverage, FisherEstimate, KroneckerFactors, Network,
+    PredictiveDistribution, Tape,
+    linalg::host,
+    statistics::{append_ones, second_moment},
+};
+use support::{Activation, Spec, assert_close, dense, exact_config, normal, run};
+
+/// Sums of some hundred double precision products.
+const ROUNDING: f64 = 1e-12;
+/// Central differences of step 1e-5, squared in the factors.
+const DIFFERENCES: f64 = 1e-8;
+
+/// One layer applied at each of several positions, pooled, and a layer of classes.
+#[derive(Module, Debug)]
+struct Tokens {
+    shared: Linear,
+    last: Linear,
+    /// Added to the shared layer's outputs: `[1, positions, width]`, frozen.
+    shift: Param<Tensor<3>>,
+}
+
+const POSITIONS: usize = 3;
+
+impl Tokens {
+    fn new(bias: bool) -> Self {
+        let shift = Tensor::<3>::zeros([1, POSITIONS, 4], (&Device::default(), DType::F64));
+        Self {
+            shared: support::linear([2, 4], bias, (DType::F64, 1)),
+            last: support::linear([4, 3], bias, (DType::F64, 2)),
+            shift: Param::from_tensor(shift.autodiff()).no_grad(),
+        }
+    }
+
+    fn shifted(&self, position: usize, unit: usize, by: f64) -> Self {
+        let at = [0..1, position..position + 1, unit..unit + 1];
+        let shift = self.shift.clone().map(|shift| shift.slice_fill(at, by));
+        Self {
+            shift,
+            ..self.clone()
+        }
+    }
+}
+
+impl Network for Tokens {
+    type Input = Tensor<3>;
+
+    fn forward(&self, inputs: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
+        let s = tape.linear(&self.shared, inputs) + self.shift.val();
+        tape.linear(&self.last, s.tanh().sum_dim(1).squeeze_dim(1))
+    }
+}
+
+fn tokens(n: usize) -> Tensor<3> {
+    normal([n * POSITIONS, 2], 5).reshape([n, POSITIONS, 2])
+}
+
+fn token_factors(model: &Tokens, batch: &Batch<Tensor<3>>) -> Vec<KroneckerFactors> {
+    let config = exact_config().with_fisher(FisherEstimate::Empirical);
+    let mut optimizer = config.init(model, Categorical, &batch.inputs).unwrap();
+    optimizer.step(&mut model.clone(), batch).unwrap();
+    optimizer.factors().to_vec()
+}
+
+#[test]
+fn positions_are_summed_in_one_factor_and_averaged_in_the_other() {
+    for bias in [true, false] {
+        let model = Tokens::new(bias);
+        let n = 5;
+        let batch = Batch::new(tokens(n), SPEC_CLASSES.batch(&Categorical, n, 3).targets);
+        let factors = token_factors(&model, &batch);
+        let rows = batch.inputs.clone().reshape([n * POSITIONS, 2]);
+        let rows = if bias { append_ones(rows) } else { rows };
+        let expected = dense(&second_moment(rows)) * faer::Scale(1.0 / n as f64);
+        assert_close("Ā", &dense(&factors[0].activation), &expected, ROUNDING);
+        // The gradient at each position of each case, by differences of that case's loss.
+        let mut sum = Mat::<f64>::zeros(4, 4);
+        for case in 0..n {
+            let one = batch.slice(case..case + 1);
+            for position in 0..POSITIONS {
+                let g = Mat::from_fn(4, 1, |unit, _| slope(&model, &one, (position, unit)));
+                sum += &g * g.transpose();
+            }
+        }
+        let expected = sum * faer::Scale(1.0 / (n * POSITIONS) as f64);
+        assert_close("G", &dense(&factors[0].gradient), &expected, DIFFERENCES);
+    }
+}
+
+const SPEC_CLASSES: Spec<'static> = Spec::new(&[2, 3], Activation::Tanh);
+
+/// The derivative of a case's loss in the pre-activation of one unit at one position.
+fn slope(model: &Tokens, case: &Batch<Tensor<3>>, (position, unit): (usize, usize)) -> f64 {
+    let h = support::DIFFERENCE;
+    let loss = |by: f64| {
+        let outputs = model
+            .shifted(position, unit, by)
+            .forward(case.inputs.clone(), &mut Tape::off());
+        host::sum(Categorical.negative_log_likelihood(outputs.inner(), case.targets.clone()))
+    };
+    (loss(h) - loss(-h)) / (2.0 * h)
+}
+
+#[test]
+fn a_frozen_parameter_is_listed_and_left_alone() {
+    let mut model = Tokens::new(true);
+    let batch = Batch::new(tokens(5), SPEC_CLASSES.batch(&Categorical, 5, 3).targets);
+    let mut optimizer = exact_config()
+        .init(&model, Categorical, &batch.inputs)
+        .unwrap();
+    let rows = optimizer.parameter_table().rows();
+    let shift = rows.iter().find(|row| row.path == "shift").unwrap();
+    assert_eq!(
+        (&shift.coverage, &shift.shape),
+        (&Coverage::Frozen, &vec![1, POSITIONS, 4])
+    );
+    let before: Vec<f64> = host::to_vec(&model.shift.val());
+    optimizer.step(&mut model, &batch).unwrap();
+    assert_eq!(before, host::to_vec::<f64, 3>(&model.shift.val()));
+}
+
+/// The same layer twice.
+#[derive(Module, Debug)]
+struct Twice {
+    layer: Linear,
+}
+
+impl Network for Twice {
+    type Input = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.layer, inputs).tanh();
+        tape.linear(&self.layer, hidden)
+    }
+}
+
+#[test]
+fn both_uses_of_a_layer_count() {
+    let n = 6;
+    let model = Twice {
+        layer: support::linear([3, 3], true, (DType::F64, 1)),
+    };
+    let spec = Spec::new(&[3, 3], Activation::Linear);
+    let batch = spec.batch(&Bernoulli, n, 2);
+    let config = exact_config().with_fisher(FisherEstimate::Empirical);
+    let (optimizer, _) = run(&config, Bernoulli, &mut model.clone(), &batch, 1);
+    assert_eq!(optimizer.layers().len(), 1);
+    let hidden = model.layer.forward(batch.inputs.clone()).tanh().inner();
+    let last =
+        Bernoulli.output_gradient(model.layer.forward(hidden.clone()).inner(), batch.targets);
+    let back = last
+        .clone()
+        .matmul(model.layer.weight.val().inner().transpose());
+    let first = back * (hidden.ones_like() - hidden.clone() * hidden.clone());
+    let moment = |x: Tensor<2>| dense(&second_moment(x));
+    let activation = moment(append_ones(batch.inputs)) + moment(append_ones(hidden));
+    let gradient = moment(first) + moment(last);
+    let factors = &optimizer.factors()[0];
+    let scaled = |m: Mat<f64>, by: usize| m * faer::Scale(1.0 / by as f64);
+    assert_close(
+        "Ā",
+        &dense(&factors.activation),
+        &scaled(activation, n),
+        ROUNDING,
+    );
+    assert_close(
+        "G",
+        &dense(&factors.gradient),
+        &scaled(gradient, 2 * n),
+        ROUNDING,
+    );
+}

@@ -1,0 +1,202 @@
+//! What the suites share: a small network, random data, dense matrices, comparisons.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each suite uses a part of the helpers"
+)]
+
+mod network;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{DType, Device, Tensor},
+};
+use faer::{Mat, linalg::solvers::Solve};
+use kfac::{
+    Batch, FisherEstimate, Kfac, KfacConfig, Layers, Network, Objective, ParameterVector,
+    PredictiveDistribution, RandomStream, StepReport, linalg::host,
+};
+pub(crate) use network::{Activation, Mlp, Spec, linear};
+
+/// Central differences of the objective: truncation `h²` and rounding `ε / h` both near 1e-11.
+pub(crate) const DIFFERENCE: f64 = 1e-5;
+
+/// Whole-batch statistics and model with the exact Fisher: nothing is sampled.
+pub(crate) fn exact_config() -> KfacConfig {
+    KfacConfig::new()
+        .with_l2(0.01)
+        .with_initial_lambda(0.5)
+        .with_statistics_fraction(1.0)
+        .with_model_fraction(1.0)
+        .with_fisher(FisherEstimate::Exact)
+}
+
+/// An optimizer for the model and its first steps on one batch.
+pub(crate) fn run<M, L>(
+    config: &KfacConfig,
+    loss: L,
+    model: &mut M,
+    batch: &Batch<Tensor<2>>,
+    steps: usize,
+) -> (Kfac<L>, Vec<StepReport>)
+where
+    M: Network<Input = Tensor<2>>,
+    L: PredictiveDistribution,
+{
+    let mut optimizer = config.init(model, loss, &batch.inputs).unwrap();
+    let reports = (0..steps)
+        .map(|_| optimizer.step(model, batch).unwrap())
+        .collect();
+    (optimizer, reports)
+}
+
+/// Standard normal numbers in double precision, without autodiff.
+pub(crate) fn normal(shape: [usize; 2], seed: u64) -> Tensor<2> {
+    let like = Tensor::<2>::zeros(shape, (&Device::default(), DType::F64));
+    RandomStream::from_seed(seed).normal_like(&like)
+}
+
+/// A double precision tensor of the given values.
+pub(crate) fn tensor(matrix: &Mat<f64>) -> Tensor<2> {
+    host::to_device(matrix, &Device::default(), DType::F64)
+}
+
+/// The dense matrix of a tensor.
+pub(crate) fn dense(tensor: &Tensor<2>) -> Mat<f64> {
+    host::to_host(tensor)
+}
+
+/// A parameter vector as a column, each layer's matrix read row by row.
+pub(crate) fn column(vector: &ParameterVector) -> Mat<f64> {
+    let values: Vec<f64> = vector
+        .blocks()
+        .iter()
+        .flat_map(host::to_vec::<f64, 2>)
+        .collect();
+    Mat::from_fn(values.len(), 1, |i, _| values[i])
+}
+
+/// The parameter vector of a column, shaped like another.
+pub(crate) fn vector(column: &Mat<f64>, like: &ParameterVector) -> ParameterVector {
+    let mut start = 0;
+    let block = |block: &Tensor<2>| {
+        let [rows, columns] = block.dims();
+        let at = start;
+        start += rows * columns;
+        tensor(&Mat::from_fn(rows, columns, |i, j| {
+            column[(at + i * columns + j, 0)]
+        }))
+    };
+    ParameterVector::new(like.blocks().iter().map(block).collect())
+}
+
+/// A random parameter vector shaped like another.
+pub(crate) fn random_vector(like: &ParameterVector, seed: u64) -> ParameterVector {
+    let blocks = like.blocks().iter().enumerate();
+    ParameterVector::new(
+        blocks
+            .map(|(i, b)| normal(b.dims(), seed * 31 + i as u64))
+            .collect(),
+    )
+}
+
+/// `xᵀ y` of two columns.
+pub(crate) fn inner(x: &Mat<f64>, y: &Mat<f64>) -> f64 {
+    (x.transpose() * y)[(0, 0)]
+}
+
+/// `M + damping I`.
+pub(crate) fn damped(matrix: &Mat<f64>, damping: f64) -> Mat<f64> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        matrix[(i, j)] + if i == j { damping } else { 0.0 }
+    })
+}
+
+/// `M⁻¹ b`.
+pub(crate) fn solve(matrix: &Mat<f64>, right: &Mat<f64>) -> Mat<f64> {
+    matrix.partial_piv_lu().solve(right)
+}
+
+/// The mean of the outer products of the rows.
+pub(crate) fn mean_outer(rows: &Mat<f64>) -> Mat<f64> {
+    rows.transpose() * rows * faer::Scale(1.0 / rows.nrows() as f64)
+}
+
+/// `‖actual − expected‖ / ‖expected‖`, the plain norm where nothing is expected.
+pub(crate) fn relative(actual: &Mat<f64>, expected: &Mat<f64>) -> f64 {
+    assert_eq!(
+        (actual.nrows(), actual.ncols()),
+        (expected.nrows(), expected.ncols())
+    );
+    let scale = expected.norm_l2();
+    (actual - expected).norm_l2() / if scale > 0.0 { scale } else { 1.0 }
+}
+
+/// Fails where two matrices differ by more than a relative tolerance.
+pub(crate) fn assert_close(what: &str, actual: &Mat<f64>, expected: &Mat<f64>, tolerance: f64) {
+    let error = relative(actual, expected);
+    assert!(
+        error <= tolerance,
+        "{what}: relative error {error:e}, allowed {tolerance:e}"
+    );
+}
+
+/// Fails where two numbers differ by more than a relative tolerance.
+pub(crate) fn assert_near(what: &str, actual: f64, expected: f64, tolerance: f64) {
+    let error = (actual - expected).abs() / expected.abs().max(f64::MIN_POSITIVE);
+    assert!(
+        error <= tolerance,
+        "{what}: {actual} is not {expected}, relative error {error:e}"
+    );
+}
+
+/// The objective of some layers.
+pub(crate) fn objective<'a, L>(layers: &'a Layers, loss: &'a L, l2: f64) -> Objective<'a, L> {
+    Objective {
+        layers,
+        loss,
+        l2,
+        chunk_size: 5000,
+    }
+}
+
+/// The gradient of an objective by central differences.
+pub(crate) fn gradient_by_differences<M, L>(
+    objective: &Objective<'_, L>,
+    model: &M,
+    batch: &Batch<M::Input>,
+) -> Mat<f64>
+where
+    M: Network,
+    L: PredictiveDistribution,
+{
+    let theta = objective.layers.parameters(model);
+    let x = column(&theta);
+    let value = |i: usize, h: f64| {
+        let moved = Mat::from_fn(x.nrows(), 1, |j, _| {
+            x[(j, 0)] + if i == j { h } else { 0.0 }
+        });
+        let moved = vector(&moved, &theta);
+        let model = objective.layers.with_parameters(model.clone(), &moved);
+        objective.value(&model, &moved, batch).unwrap()
+    };
+    let h = DIFFERENCE;
+    Mat::from_fn(x.nrows(), 1, |i, _| {
+        (value(i, h) - value(i, -h)) / (2.0 * h)
+    })
+}
+
+/// The bits of every float parameter, whether a layer covers it or not.
+pub(crate) fn bits<M: Module>(model: &M) -> Vec<u64> {
+    struct Bits(Vec<u64>);
+    impl ModuleVisitor for Bits {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let values: Vec<f64> = host::to_vec(&param.val().inner());
+            self.0.extend(values.into_iter().map(f64::to_bits));
+        }
+    }
+    let mut visitor = Bits(Vec::new());
+    model.visit(&mut visitor);
+    visitor.0
+}
