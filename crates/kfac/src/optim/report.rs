@@ -61,7 +61,8 @@ pub enum StepOutcome {
     /// The parameters moved by the step.
     Taken,
     /// The objective after the step would not be finite: the parameters stay, λ grew, and the next
-    /// step starts without momentum.
+    /// step starts without momentum. Only noticed in iterations that evaluate the objective after
+    /// the step, every `lambda_period`.
     Rejected,
 }
 
