@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use anyhow::Result;
-use kfac::BatchSchedule;
+use burn::tensor::{Device, Tensor};
+use kfac::{Batch, BatchSchedule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     data::{self, Cases, FashionPart, Source},
     loss::Loss,
     network::Activation,
+    precision::Precision,
 };
 
 /// A task by name.
@@ -99,6 +101,27 @@ impl Rows {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
+    }
+
+    /// Some cases as tensors, in the order given.
+    pub fn batch(
+        &self,
+        picked: &[usize],
+        (device, precision): (&Device, Precision),
+    ) -> Batch<Tensor<2>> {
+        let gather = |values: &[f32], features: usize| {
+            let mut gathered = Vec::with_capacity(picked.len() * features);
+            for row in picked {
+                gathered.extend_from_slice(&values[row * features..(row + 1) * features]);
+            }
+            precision.matrix(gathered, [picked.len(), features], device)
+        };
+        let inputs = gather(&self.inputs, self.d_in);
+        let targets = match &self.targets {
+            Some(targets) => gather(targets, self.d_out),
+            None => inputs.clone(),
+        };
+        Batch::new(inputs, targets)
     }
 
     fn new(cases: Cases, targets: Targets, d_out: usize) -> Self {

@@ -2,18 +2,17 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use kfac::BatchSchedule;
 
 use super::{
     options::{KfacArguments, RunArguments},
-    train::{RunConfig, finish},
+    train::run,
 };
 use crate::{
     charts::{self, Captions, Plotted},
     methods::MethodConfig,
     plot::Emphasis,
     task::{Task, TaskData},
-    train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
+    train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions},
 };
 
 /// Train with K-FAC and its rivals from the same start for the same seconds.
@@ -100,15 +99,9 @@ impl CompareArguments {
         method: MethodConfig,
         parent: &RunFolder,
     ) -> Result<Outcome> {
-        let schedule = match method {
-            MethodConfig::Kfac(_) => task.schedule,
-            _ => BatchSchedule::Fixed {
-                cases: task.first_order_batch,
-            },
-        };
         let options = TrainOptions {
             task: task.clone(),
-            schedule,
+            schedule: method.schedule(task),
             limit: Limit {
                 iterations: None,
                 seconds: Some(self.seconds),
@@ -126,10 +119,7 @@ impl CompareArguments {
             .replace(' ', "-")
             .to_lowercase();
         let mut folder = RunFolder::create(Some(&parent.path().join(name)), "")?;
-        folder.write_config(&RunConfig::new(&options, &data.description))?;
-        let outcome = train(&options, data, &mut folder)?;
-        finish(&options, &outcome, &folder)?;
-        Ok(outcome)
+        run(&options, data, &mut folder)
     }
 
     fn draw(&self, task: &Task, outcomes: &[(String, Outcome)], folder: &RunFolder) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::{
     methods::MethodConfig,
     plot::Emphasis,
     precision::Precision,
-    task::Task,
+    task::{Task, TaskData},
     train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
 };
 
@@ -76,7 +76,7 @@ const EVALUATIONS: f64 = 100.0;
 
 /// What `config.json` holds: enough to repeat the run.
 #[derive(Debug, Serialize)]
-pub(super) struct RunConfig<'a> {
+struct RunConfig<'a> {
     version: &'static str,
     command: Vec<String>,
     device: &'static str,
@@ -93,7 +93,7 @@ pub(super) struct RunConfig<'a> {
 }
 
 impl<'a> RunConfig<'a> {
-    pub(super) fn new(options: &'a TrainOptions, data: &'a str) -> Self {
+    fn new(options: &'a TrainOptions, data: &'a str) -> Self {
         Self {
             version: concat!(
                 "kfac ",
@@ -124,9 +124,7 @@ impl TrainArguments {
         let data = self.run.load(&options.task)?;
         let name = format!("{}-{}", options.task.label(), options.method.name());
         let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
-        folder.write_config(&RunConfig::new(&options, &data.description))?;
-        let outcome = train(&options, &data, &mut folder)?;
-        finish(&options, &outcome, &folder)?;
+        let outcome = run(&options, &data, &mut folder)?;
         print!("{}", outcome.summary);
         println!("run folder: {}", folder.path().display());
         Ok(())
@@ -134,12 +132,10 @@ impl TrainArguments {
 
     fn options(&self, task: Task) -> TrainOptions {
         let second_order = self.optimizer == Optimizer::Kfac;
-        let schedule = match (self.batch, second_order) {
-            (Some(ScheduleArgument(schedule)), _) => schedule,
-            (None, true) => task.schedule,
-            (None, false) => BatchSchedule::Fixed {
-                cases: task.first_order_batch,
-            },
+        let method = self.method(&task);
+        let schedule = match self.batch {
+            Some(ScheduleArgument(schedule)) => schedule,
+            None => method.schedule(&task),
         };
         let mut limit = Limit {
             iterations: self.iterations,
@@ -168,7 +164,7 @@ impl TrainArguments {
             }
         };
         TrainOptions {
-            method: self.method(&task),
+            method,
             schedule,
             limit,
             evaluate,
@@ -202,8 +198,19 @@ impl TrainArguments {
     }
 }
 
-/// Writes the pictures and the final weights.
-pub(super) fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Result<()> {
+/// Trains, and leaves settings, steps, pictures and final weights in the folder.
+pub(super) fn run(
+    options: &TrainOptions,
+    data: &TaskData,
+    folder: &mut RunFolder,
+) -> Result<Outcome> {
+    folder.write_config(&RunConfig::new(options, &data.description))?;
+    let outcome = train(options, data, folder)?;
+    finish(options, &outcome, folder)?;
+    Ok(outcome)
+}
+
+fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Result<()> {
     let captions = Captions {
         title: format!("{}: {}", options.task.label(), options.method.label()),
         subtitle: format!("{}, seed {}", outcome.summary.data, options.seed),

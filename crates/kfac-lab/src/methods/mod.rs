@@ -5,10 +5,10 @@ mod nesterov;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
-use kfac::{Batch, Kfac, KfacConfig, StepError, StepReport};
+use kfac::{Batch, BatchSchedule, Kfac, KfacConfig, StepError, StepReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{loss::Loss, network::Mlp};
+use crate::{loss::Loss, network::Mlp, task::Task};
 use first_order::FirstOrder;
 use nesterov::Nesterov;
 
@@ -65,6 +65,17 @@ impl MethodConfig {
                 rate, max_momentum, ..
             } => format!("NAG {rate}, momentum {max_momentum}"),
             Self::Adam { rate, .. } => format!("Adam {rate}"),
+        }
+    }
+
+    /// The sizes of the batches that a task suggests for the method.
+    pub fn schedule(&self, task: &Task) -> BatchSchedule {
+        match self {
+            Self::Kfac(_) => task.schedule,
+            Self::Sgd { .. } | Self::Nag { .. } | Self::Adam { .. } => {
+                let cases = task.first_order_batch;
+                BatchSchedule::Fixed { cases }
+            }
         }
     }
 

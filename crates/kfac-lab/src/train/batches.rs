@@ -33,20 +33,7 @@ impl<'a> Batches<'a> {
 
     /// Some cases, in the order given.
     pub(super) fn rows(&self, picked: &[usize]) -> Batch<Tensor<2>> {
-        let gather = |values: &[f32], features: usize| {
-            let mut gathered = Vec::with_capacity(picked.len() * features);
-            for row in picked {
-                gathered.extend_from_slice(&values[row * features..(row + 1) * features]);
-            }
-            self.precision
-                .matrix(gathered, [picked.len(), features], &self.device)
-        };
-        let inputs = gather(&self.rows.inputs, self.rows.d_in);
-        let targets = match &self.rows.targets {
-            Some(targets) => gather(targets, self.rows.d_out),
-            None => inputs.clone(),
-        };
-        Batch::new(inputs, targets)
+        self.rows.batch(picked, (&self.device, self.precision))
     }
 }
 

@@ -4,7 +4,7 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Tensor},
 };
-use kfac::{Network, PredictiveDistribution, Tape, linalg::host};
+use kfac::{Batch, Network, PredictiveDistribution, Tape, linalg::host};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,24 +48,11 @@ impl Evaluation {
     }
 }
 
-fn means(
-    model: &Mlp,
-    loss: Loss,
-    rows: &Rows,
-    (device, precision): (&Device, Precision),
-) -> (f64, f64) {
+fn means(model: &Mlp, loss: Loss, rows: &Rows, place: (&Device, Precision)) -> (f64, f64) {
     let (mut total_loss, mut total_error) = (0.0, 0.0);
-    for start in (0..rows.len()).step_by(CHUNK) {
-        let end = (start + CHUNK).min(rows.len());
-        let chunk = |values: &[f32], features: usize| {
-            let values = values[start * features..end * features].to_vec();
-            precision.matrix(values, [end - start, features], device)
-        };
-        let inputs = chunk(&rows.inputs, rows.d_in);
-        let targets = match &rows.targets {
-            Some(targets) => chunk(targets, rows.d_out),
-            None => inputs.clone(),
-        };
+    let all: Vec<usize> = (0..rows.len()).collect();
+    for chunk in all.chunks(CHUNK) {
+        let Batch { inputs, targets } = rows.batch(chunk, place);
         let outputs = model.forward(inputs, &mut Tape::off());
         total_error += loss.error(outputs.clone(), targets.clone());
         total_loss += host::sum(loss.negative_log_likelihood(outputs, targets));

@@ -17,7 +17,6 @@ use burn::tensor::Device;
 use kfac::{BatchSchedule, StepError};
 
 use crate::{
-    data::FashionPart,
     initialise::{self, LayerWeights},
     methods::{Method, MethodConfig},
     network::Mlp,
@@ -49,15 +48,6 @@ pub struct TrainOptions {
     pub precision: Precision,
     /// Initial weights from a file.
     pub init: Option<PathBuf>,
-}
-
-/// Where the data are.
-#[derive(Clone, Debug)]
-pub struct DataOptions {
-    /// The folder of fetched sets.
-    pub folder: PathBuf,
-    /// How much of Fashion-MNIST.
-    pub fashion: FashionPart,
 }
 
 /// When a run ends: at the first limit reached.

@@ -150,8 +150,8 @@ impl QuadraticReport {
         Self {
             model_change,
             proposal_proposal: model.curvature[(0, 0)],
-            proposal_previous: entry(0, 1.min(model.slopes.len() - 1)),
-            previous_previous: entry(1.min(model.slopes.len() - 1), 1.min(model.slopes.len() - 1)),
+            proposal_previous: entry(0, 1),
+            previous_previous: entry(1, 1),
             slope_proposal: model.slopes[0],
             slope_previous: model.slopes.get(1).copied(),
         }

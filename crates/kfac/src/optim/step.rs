@@ -74,6 +74,7 @@ impl<L: PredictiveDistribution> Kfac<L> {
             self.adapt_lambda(&moved, &after, batch, (objective, choice.model_change))?;
         clock.lap(&mut times.lambda);
 
+        let refreshed = &choice.proposal.refreshed;
         let mut report = StepReport {
             iteration,
             outcome,
@@ -95,12 +96,8 @@ impl<L: PredictiveDistribution> Kfac<L> {
             gamma_before: self.gamma,
             gamma: choice.proposal.gamma,
             gamma_candidates: choice.candidates,
-            refreshed: choice.proposal.refreshed.is_some(),
-            pi: choice
-                .proposal
-                .refreshed
-                .as_ref()
-                .map(|inverse| inverse.pi.clone()),
+            refreshed: refreshed.is_some(),
+            pi: refreshed.as_ref().map(|inverse| inverse.pi.clone()),
             repairs: Vec::new(),
             times,
         };
@@ -109,25 +106,24 @@ impl<L: PredictiveDistribution> Kfac<L> {
             self.inverse = Some(refreshed.inverse);
         }
         self.statistics = statistics;
-        self.previous_step = (outcome == StepOutcome::Taken).then_some(step);
-        self.advance(&report, &after);
+        self.advance(&report);
         if outcome == StepOutcome::Taken {
             *model = moved;
+            self.average.update(iteration, &after);
+            self.previous_step = Some(step);
         } else {
             report.parameter_norm = report.parameter_norm_before;
+            self.previous_step = None;
         }
         clock.lap(&mut report.times.update);
         Ok(report)
     }
 
-    /// What the next step starts from, besides the factors, the inverse and the last step.
-    fn advance(&mut self, report: &StepReport, parameters: &ParameterVector) {
+    /// The numbers that the next step starts from.
+    fn advance(&mut self, report: &StepReport) {
         self.iteration = report.iteration;
         self.lambda = report.lambda.after;
         self.gamma = report.gamma;
-        if report.outcome == StepOutcome::Taken {
-            self.average.update(report.iteration, parameters);
-        }
     }
 
     fn objective_of(&self) -> Objective<'_, L> {
