@@ -1,12 +1,12 @@
 //! Losses as predictive distributions: gradients, Fisher factors, sampling, extreme logits.
 #![cfg(test)]
 
-mod common;
+mod support;
 
 use burn::tensor::Tensor;
-use common::{dense, deviation, matrix};
 use faer::Mat;
 use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream};
+use support::{dense, deviation, normal};
 
 /// A few roundings of numbers of order one.
 const ROUNDING: f64 = 1e-13;
@@ -24,7 +24,7 @@ fn loss_of<L: PredictiveDistribution>(loss: &L, z: Tensor<2>, y: Tensor<2>) -> f
 }
 
 fn assert_gradient<L: PredictiveDistribution>(loss: &L, y: &Tensor<2>) {
-    let z = matrix(1, 4, 3.0) * 2.0;
+    let z = normal([1, 4], 3) * 2.0;
     let gradient = dense(&loss.output_gradient(z.clone(), y.clone()));
     for j in 0..4 {
         let mut unit = [0.0; 4];

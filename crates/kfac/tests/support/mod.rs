@@ -133,6 +133,11 @@ pub(crate) fn relative(actual: &Mat<f64>, expected: &Mat<f64>) -> f64 {
     (actual - expected).norm_l2() / if scale > 0.0 { scale } else { 1.0 }
 }
 
+/// The largest difference of two elements relative to the largest expected element.
+pub(crate) fn deviation(actual: &Mat<f64>, expected: &Mat<f64>) -> f64 {
+    (actual - expected).norm_max() / expected.norm_max()
+}
+
 /// Fails where two matrices differ by more than a relative tolerance.
 pub(crate) fn assert_close(what: &str, actual: &Mat<f64>, expected: &Mat<f64>, tolerance: f64) {
     let error = relative(actual, expected);
