@@ -155,3 +155,19 @@ fn a_wrong_command_line_exits_with_2() {
         Some(2)
     );
 }
+
+#[test]
+fn the_help_is_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, arguments) in [
+        ("kfac", vec!["--help"]),
+        ("train", vec!["train", "--help"]),
+        ("compare", vec!["compare", "--help"]),
+        ("replay", vec!["replay", "--help"]),
+    ] {
+        let output = kfac(&arguments, folder.path());
+        assert!(output.status.success());
+        let expected = format!("{}/tests/help/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        expect_test::expect_file![expected].assert_eq(&text(&output.stdout));
+    }
+}

@@ -79,3 +79,8 @@ pub use optim::{
 pub use random::RandomStream;
 pub use statistics::{FactorKind, KroneckerFactors};
 pub use vector::ParameterVector;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -434,6 +434,52 @@ fn a_step_into_an_infinite_objective_is_rejected() {
 }
 
 #[test]
+fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
+    let dtype = DType::F64;
+    let inputs = batch(CASES, 1.0, dtype).inputs;
+    let towards = |target: f64| {
+        let targets = constant(CASES, OUTPUTS, target, dtype);
+        Batch::new(inputs.clone(), targets)
+    };
+    let start = mlp(dtype);
+    // No objective after a step is evaluated, so nothing stops the first one.
+    let config = config()
+        .with_initial_lambda(1e-3)
+        .with_fisher(FisherEstimate::Exact)
+        .with_statistics_fraction(1.0)
+        .with_lambda_period(100);
+    let mut model = start.clone();
+    let mut optimizer = config.init(&model, Wall { height: 1.0 }, &inputs).unwrap();
+    let report = optimizer.step(&mut model, &towards(5.0)).unwrap();
+    assert_eq!(report.outcome, StepOutcome::Taken);
+    assert!(
+        !optimizer
+            .objective(&model, &towards(0.0))
+            .unwrap()
+            .is_finite()
+    );
+    let (beyond, lambda) = (model_bits(&model), optimizer.lambda());
+
+    // A bad batch is still a bad batch: the step is not taken back for it.
+    let bad = Batch::new(poisoned(CASES, INPUTS, f64::NAN), towards(0.0).targets);
+    assert!(optimizer.step(&mut model, &bad).is_err());
+    assert_eq!(beyond, model_bits(&model));
+    assert!((optimizer.lambda() - lambda).abs() < f64::EPSILON);
+
+    let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
+    assert!(report.took_back_last_step);
+    assert_eq!((report.iteration, report.mu), (2, None));
+    assert!(optimizer.lambda() > lambda, "{} after", optimizer.lambda());
+    let expected = optimizer.objective(&start, &towards(0.0)).unwrap();
+    // Adding the step and taking it back rounds each parameter twice.
+    assert!((report.objective - expected).abs() < 1e-12 * expected);
+
+    let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
+    assert!(!report.took_back_last_step);
+    assert!(report.objective < expected);
+}
+
+#[test]
 fn chunks_change_a_step_by_rounding_only() {
     let batch = batch(CASES, 1.0, DType::F64);
     // Differences choose their distance by the chunk, so the derivatives are exact here.

@@ -1,5 +1,7 @@
 //! `kfac compare`.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -12,7 +14,7 @@ use crate::{
     methods::MethodConfig,
     plot::Emphasis,
     task::{Task, TaskData},
-    train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions},
+    train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, output_folder},
 };
 
 /// Train with K-FAC and its rivals from the same start for the same seconds.
@@ -73,10 +75,8 @@ impl CompareArguments {
         self.run.prepare_process()?;
         let task = self.run.task();
         let data = self.run.load(&task)?;
-        let folder = RunFolder::create(
-            self.run.out.as_deref(),
-            &format!("{}-compare", task.label()),
-        )?;
+        let name = format!("{}-compare", task.label());
+        let folder = output_folder(self.run.out.as_deref(), &name)?;
         let kfac = MethodConfig::Kfac(Box::new(self.kfac.config(&task, self.run.seed)));
         let rivals = self.rivals.iter().flat_map(|rival| rival.methods(task.l2));
         let mut outcomes = Vec::new();
@@ -88,7 +88,7 @@ impl CompareArguments {
         }
         self.draw(&task, &outcomes, &folder)?;
         print_table(&outcomes);
-        println!("run folder: {}", folder.path().display());
+        println!("run folder: {}", folder.display());
         Ok(())
     }
 
@@ -97,7 +97,7 @@ impl CompareArguments {
         task: &Task,
         data: &TaskData,
         method: MethodConfig,
-        parent: &RunFolder,
+        parent: &Path,
     ) -> Result<Outcome> {
         let options = TrainOptions {
             task: task.clone(),
@@ -118,11 +118,11 @@ impl CompareArguments {
             .replace(", ", "-")
             .replace(' ', "-")
             .to_lowercase();
-        let mut folder = RunFolder::create(Some(&parent.path().join(name)), "")?;
+        let mut folder = RunFolder::create(Some(&parent.join(name)), "")?;
         run(&options, data, &mut folder)
     }
 
-    fn draw(&self, task: &Task, outcomes: &[(String, Outcome)], folder: &RunFolder) -> Result<()> {
+    fn draw(&self, task: &Task, outcomes: &[(String, Outcome)], folder: &Path) -> Result<()> {
         let runs: Vec<Plotted<'_>> = outcomes
             .iter()
             .enumerate()
@@ -146,7 +146,7 @@ impl CompareArguments {
             ),
             error_name: task.loss.error_name(),
         };
-        charts::write(folder.path(), &captions, &runs)
+        charts::write(folder, &captions, &runs)
     }
 }
 

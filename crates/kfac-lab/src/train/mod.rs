@@ -26,7 +26,7 @@ use crate::{
 use batches::Batches;
 pub use evaluate::Evaluation;
 use progress::Progress;
-pub use record::{RunFolder, StepRecord};
+pub use record::{RunFolder, StepRecord, output_folder};
 pub use summary::Summary;
 
 /// A training run to be made.

@@ -69,11 +69,7 @@ impl RunFolder {
     /// # Errors
     /// Where the folder cannot be made, or already holds a run.
     pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
-        let path = match path {
-            Some(path) => path.to_owned(),
-            None => free_folder(Path::new("runs"), name)?,
-        };
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let path = output_folder(path, name)?;
         let steps = path.join("steps.jsonl");
         let steps = File::create_new(&steps).with_context(|| {
             format!(
@@ -109,6 +105,19 @@ impl RunFolder {
             .and_then(|()| self.steps.flush())
             .with_context(|| format!("cannot write to {}", self.path.display()))
     }
+}
+
+/// Makes `path`, or, without one, the first free folder `runs/NAME-1`, `runs/NAME-2`, ...
+///
+/// # Errors
+/// Where the folder cannot be made.
+pub fn output_folder(path: Option<&Path>, name: &str) -> Result<PathBuf> {
+    let path = match path {
+        Some(path) => path.to_owned(),
+        None => free_folder(Path::new("runs"), name)?,
+    };
+    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
 }
 
 fn free_folder(parent: &Path, name: &str) -> Result<PathBuf> {

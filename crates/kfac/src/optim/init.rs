@@ -6,13 +6,11 @@ use burn::{
 };
 
 use super::{
-    averaging::IterateAverage,
     config::{CoveragePolicy, KfacConfig},
-    step::Kfac,
+    kfac::{Kfac, State},
 };
 use crate::{
-    capture::Layers, cases::Cases, error::InitError, loss::PredictiveDistribution,
-    network::Network, statistics::RunningFactors,
+    capture::Layers, cases::Cases, error::InitError, loss::PredictiveDistribution, network::Network,
 };
 
 impl KfacConfig {
@@ -53,13 +51,7 @@ impl KfacConfig {
             loss,
             layers,
             table,
-            statistics: RunningFactors::new(self.statistics_cap),
-            inverse: None,
-            iteration: 0,
-            lambda: self.initial_lambda,
-            gamma: (self.initial_lambda + self.l2).sqrt(),
-            previous_step: None,
-            average: IterateAverage::new(self.averaging),
+            state: State::new(self),
             config: self.clone(),
         })
     }

@@ -5,6 +5,7 @@ mod config;
 mod derivatives;
 mod evaluate;
 mod init;
+mod kfac;
 mod proposal;
 mod quadratic_model;
 mod report;
@@ -15,9 +16,9 @@ pub use averaging::{IterateAverage, IterateAveraging};
 pub use config::{ConfigFault, CoveragePolicy, DirectionalDerivatives, KfacConfig, Momentum};
 pub use derivatives::directional_derivatives;
 pub use evaluate::Objective;
+pub use kfac::Kfac;
 pub use quadratic_model::{QuadraticModel, StepScale};
 pub use report::{
     GammaCandidate, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
 };
 pub use schedule::BatchSchedule;
-pub use step::Kfac;

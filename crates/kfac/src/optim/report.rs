@@ -14,6 +14,9 @@ pub struct StepReport {
     pub iteration: u64,
     /// Whether the step was taken.
     pub outcome: StepOutcome,
+    /// Whether the last step was taken back first: the batch is not finite after it, and is before
+    /// it. λ grew, and this step has no momentum.
+    pub took_back_last_step: bool,
     /// The number of cases of the batch.
     pub batch_size: usize,
     /// The objective `h` on the batch before the step, the penalty included.
@@ -61,8 +64,8 @@ pub enum StepOutcome {
     /// The parameters moved by the step.
     Taken,
     /// The objective after the step would not be finite: the parameters stay, λ grew, and the next
-    /// step starts without momentum. Only noticed in iterations that evaluate the objective after
-    /// the step, every `lambda_period`.
+    /// step starts without momentum. Noticed in the iterations that evaluate the objective after
+    /// the step, every `lambda_period`; in others the next step finds it, and takes this one back.
     Rejected,
 }
 

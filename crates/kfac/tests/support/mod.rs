@@ -205,3 +205,18 @@ pub(crate) fn bits<M: Module>(model: &M) -> Vec<u64> {
     model.visit(&mut visitor);
     visitor.0
 }
+
+/// All targets of `d` independent bits, one a row.
+pub(crate) fn binary_targets(d: usize) -> Mat<f64> {
+    Mat::from_fn(1 << d, d, |bits, j| ((bits >> j) & 1) as f64)
+}
+
+/// All targets that a class can have, one a row.
+pub(crate) fn one_hot_targets(d: usize) -> Mat<f64> {
+    Mat::from_fn(d, d, |class, j| f64::from(u8::from(class == j)))
+}
+
+/// One row of a matrix as a tensor.
+pub(crate) fn row(matrix: &Mat<f64>, i: usize) -> Tensor<2> {
+    tensor(&matrix.submatrix(i, 0, 1, matrix.ncols()).to_owned())
+}
