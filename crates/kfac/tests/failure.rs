@@ -461,7 +461,8 @@ fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
     let (beyond, lambda) = (model_bits(&model), optimizer.lambda());
 
     // A bad batch is still a bad batch: the step is not taken back for it.
-    let bad = Batch::new(poisoned(CASES, INPUTS, f64::NAN), towards(0.0).targets);
+    let poisoned = poisoned(CASES, INPUTS, f64::NAN).cast(dtype);
+    let bad = Batch::new(poisoned, towards(0.0).targets);
     assert!(optimizer.step(&mut model, &bad).is_err());
     assert_eq!(beyond, model_bits(&model));
     assert!((optimizer.lambda() - lambda).abs() < f64::EPSILON);
