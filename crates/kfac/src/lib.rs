@@ -67,7 +67,7 @@ mod vector;
 
 pub use capture::{Coverage, DenseLayer, Layers, ParameterRow, ParameterTable, Tape};
 pub use cases::{Batch, Cases};
-pub use curvature::FisherEstimate;
+pub use curvature::{FisherEstimate, InverseStructure};
 pub use damping::{DampingScheme, FactorAction, FactorRepair, InverseMethod, LambdaAction, PiNorm};
 pub use error::{InitError, Quantity, StepError};
 pub use loss::{Bernoulli, Categorical, Gaussian, PredictiveDistribution};

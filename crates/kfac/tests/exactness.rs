@@ -36,7 +36,12 @@ fn dense_proposal(
     gradient: &ParameterVector,
 ) -> Mat<f64> {
     let pi = report.pi.as_ref().unwrap();
-    let layers = optimizer.factors().iter().zip(pi).zip(gradient.blocks());
+    let layers = optimizer
+        .factors()
+        .layers
+        .iter()
+        .zip(pi)
+        .zip(gradient.blocks());
     let solutions = layers.flat_map(|((factors, pi), gradient)| {
         let a = damped(&dense(&factors.activation), pi * report.gamma);
         let g = damped(&dense(&factors.gradient), report.gamma / pi);
@@ -114,7 +119,7 @@ fn exact_damping_is_a_dense_solve() {
     let config = exact_config().with_damping(DampingScheme::ExactTikhonov);
     let (optimizer, reports) = run(&config, Bernoulli, &mut model.clone(), &batch, 1);
     let v = normal([4, 4], 5);
-    let factors = &optimizer.factors()[0];
+    let factors = &optimizer.factors().layers[0];
     let block = kronecker::product(&dense(&factors.activation), &dense(&factors.gradient));
     let block = damped(&block, reports[0].gamma.powi(2));
     let expected = solve(&block, &kronecker::vec_of_rows(&dense(&v)));

@@ -72,7 +72,7 @@ fn block_errors<L: PredictiveDistribution>(loss: &L, case: &Case, bias: bool) ->
         start += size;
         relative(&block, &expected)
     };
-    optimizer.factors().iter().map(error).collect()
+    optimizer.factors().layers.iter().map(error).collect()
 }
 
 fn assert_exact<L: PredictiveDistribution>(loss: &L, case: &Case) {
@@ -162,6 +162,7 @@ fn gradient_factors<L: PredictiveDistribution>(
     let (optimizer, _) = run(&config, loss.clone(), &mut model, &batch, 1);
     let gradients = optimizer
         .factors()
+        .layers
         .iter()
         .map(|factors| factors.gradient.clone());
     support::column(&kfac::ParameterVector::new(gradients.collect()))
@@ -236,7 +237,7 @@ fn assert_empirical<L: PredictiveDistribution>(loss: &L) {
     let expected = explicit_gradients(loss, &model, &batch);
     let config = exact_config().with_fisher(FisherEstimate::Empirical);
     let (optimizer, _) = run(&config, loss.clone(), &mut model, &batch, 1);
-    for (factors, rows) in optimizer.factors().iter().zip(&expected) {
+    for (factors, rows) in optimizer.factors().layers.iter().zip(&expected) {
         let what = format!("{loss:?}, gradients under the targets");
         assert_close(
             &what,

@@ -8,7 +8,7 @@ use faer::Mat;
 use kfac::{
     Batch, DampingScheme, FactorKind, Gaussian, InverseMethod, Kfac, KfacConfig, KroneckerFactors,
     ParameterVector, PiNorm, StepReport,
-    linalg::{InverseAttempt, inverse, kronecker, pseudo_inverse_solve, symmetric_eigen},
+    linalg::{factorise, kronecker, pseudo_inverse_solve, symmetric_eigen},
     statistics::{append_ones, second_moment},
 };
 use proptest::{
@@ -129,7 +129,7 @@ proptest! {
         let v = random_vector(&parameters, setting.seed);
         let product = optimizer.inverse().unwrap().multiply(&v);
         let pi = report.pi.unwrap();
-        for (layer, factors) in optimizer.factors().iter().enumerate() {
+        for (layer, factors) in optimizer.factors().layers.iter().enumerate() {
             let block = damped_block(factors, scheme, (pi[layer], report.gamma));
             let right = kronecker::vec_of_rows(&dense(&v.blocks()[layer]));
             let found = kronecker::vec_of_rows(&dense(&product.blocks()[layer]));
@@ -152,7 +152,7 @@ proptest! {
     fn pi_balances_the_chosen_norm(setting in settings(), scheme in schemes()) {
         let config = setting.config().with_damping(scheme);
         let (optimizer, report, _) = setting.step(&config);
-        for (factors, pi) in optimizer.factors().iter().zip(report.pi.unwrap()) {
+        for (factors, pi) in optimizer.factors().layers.iter().zip(report.pi.unwrap()) {
             let (a, g) = matrices(factors);
             let trace = |m: &Mat<f64>| (0..m.nrows()).map(|i| m[(i, i)]).sum::<f64>() / m.nrows() as f64;
             let frobenius = |m: &Mat<f64>| m.norm_l2() / (m.nrows() as f64).sqrt();
@@ -198,7 +198,8 @@ proptest! {
     #[test]
     fn inverses_and_eigenvectors_of_random_matrices(d in 1usize..9, n in 1usize..12, seed in 0u64..100) {
         let m = support::mean_outer(&dense(&normal([n, d], seed)));
-        let (found, attempt): (Mat<f64>, InverseAttempt) = inverse(&m, 0.1).unwrap();
+        let (cholesky, attempt) = factorise::<f64>(&m, 0.1).unwrap();
+        let found = cholesky.inverse;
         let identity = Mat::<f64>::identity(d, d);
         assert_close("M⁻¹ M", &(&found * damped(&m, 0.1)), &identity, ROUNDING);
         prop_assert!(attempt.smallest_pivot >= 0.1 * (1.0 - 1e-12) && attempt.doublings == 0);
@@ -230,7 +231,7 @@ fn a_dead_layer_is_damped_without_a_balance() {
     let (optimizer, reports) = run(&exact_config(), Gaussian, &mut model, &batch, 1);
     let pi = reports[0].pi.clone().unwrap();
     assert_near("π", pi[0], 1.0, f64::EPSILON);
-    assert!(dense(&optimizer.factors()[0].activation).norm_max() < f64::EPSILON);
+    assert!(dense(&optimizer.factors().layers[0].activation).norm_max() < f64::EPSILON);
     assert!(
         reports[0]
             .repairs

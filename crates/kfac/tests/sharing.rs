@@ -70,7 +70,7 @@ fn token_factors(model: &Tokens, batch: &Batch<Tensor<3>>) -> Vec<KroneckerFacto
     let config = exact_config().with_fisher(FisherEstimate::Empirical);
     let mut optimizer = config.init(model, Categorical, &batch.inputs).unwrap();
     optimizer.step(&mut model.clone(), batch).unwrap();
-    optimizer.factors().to_vec()
+    optimizer.factors().layers.clone()
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn both_uses_of_a_layer_count() {
     let moment = |x: Tensor<2>| dense(&second_moment(x));
     let activation = moment(append_ones(batch.inputs)) + moment(append_ones(hidden));
     let gradient = moment(first) + moment(last);
-    let factors = &optimizer.factors()[0];
+    let factors = &optimizer.factors().layers[0];
     let scaled = |m: Mat<f64>, by: usize| m * faer::Scale(1.0 / by as f64);
     assert_close(
         "Ā",

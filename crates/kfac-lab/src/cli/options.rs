@@ -5,8 +5,8 @@ use std::{path::PathBuf, str::FromStr, sync::atomic::Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use kfac::{
-    BatchSchedule, DampingScheme, DirectionalDerivatives, InverseMethod, KfacConfig, Momentum,
-    PiNorm,
+    BatchSchedule, DampingScheme, DirectionalDerivatives, InverseMethod, InverseStructure,
+    KfacConfig, Momentum, PiNorm,
 };
 
 use crate::{
@@ -135,6 +135,9 @@ pub(super) struct KfacArguments {
     /// τ2: part of the batch for the quadratic model [default: 0.25, released-code 1]
     #[arg(long, value_name = "FRACTION")]
     model_fraction: Option<f64>,
+    /// Structure of the approximate inverse
+    #[arg(long, value_enum, value_name = "STRUCTURE", default_value_t = Structure::Diagonal)]
+    inverse: Structure,
     /// How the damped blocks are inverted
     #[arg(long, value_enum, default_value_t = Method::Automatic)]
     inverse_method: Method,
@@ -161,10 +164,18 @@ enum Preset {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Structure {
+    /// Block-diagonal: each layer on its own
+    Diagonal,
+    /// Block-tridiagonal: each layer with the next; more progress an iteration, at more cost
+    Tridiagonal,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Method {
-    /// The cheaper one
+    /// The cheapest one
     Automatic,
-    /// Cholesky factorisations
+    /// Cholesky factorisations, and a series for the block-tridiagonal structure
     Cholesky,
     /// Eigendecompositions
     Eigen,
@@ -205,6 +216,10 @@ impl KfacArguments {
                 .statistics_fraction
                 .unwrap_or(preset.statistics_fraction),
             model_fraction: self.model_fraction.unwrap_or(preset.model_fraction),
+            structure: match self.inverse {
+                Structure::Diagonal => InverseStructure::BlockDiagonal,
+                Structure::Tridiagonal => InverseStructure::BlockTridiagonal,
+            },
             inverse_method: match self.inverse_method {
                 Method::Automatic => InverseMethod::Automatic,
                 Method::Cholesky => InverseMethod::Cholesky,

@@ -5,7 +5,7 @@ mod nesterov;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
-use kfac::{Batch, BatchSchedule, Kfac, KfacConfig, StepError, StepReport};
+use kfac::{Batch, BatchSchedule, InverseStructure, Kfac, KfacConfig, StepError, StepReport};
 use serde::{Deserialize, Serialize};
 
 use crate::{loss::Loss, network::Mlp, task::Task};
@@ -59,7 +59,10 @@ impl MethodConfig {
     /// The name and the settings that tell it from others in a comparison.
     pub fn label(&self) -> String {
         match self {
-            Self::Kfac(_) => "K-FAC".to_owned(),
+            Self::Kfac(config) => match config.structure {
+                InverseStructure::BlockDiagonal => "K-FAC".to_owned(),
+                InverseStructure::BlockTridiagonal => "K-FAC, block-tridiagonal".to_owned(),
+            },
             Self::Sgd { rate, momentum, .. } => format!("SGD {rate}, momentum {momentum}"),
             Self::Nag {
                 rate, max_momentum, ..

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail};
-use kfac::{DampingScheme, FisherEstimate, InverseMethod, KfacConfig, Momentum, PiNorm};
+use kfac::{
+    DampingScheme, FisherEstimate, InverseMethod, InverseStructure, KfacConfig, Momentum, PiNorm,
+};
 use serde::Deserialize;
 
 /// A trajectory case: settings, and optionally what to expect.
@@ -141,9 +143,11 @@ impl Case {
             pi,
             ..
         } = &self.config;
-        if structure != "block_diagonal" {
-            bail!("structure {structure} is not supported, expected block_diagonal");
-        }
+        let structure = match structure.as_str() {
+            "block_diagonal" => InverseStructure::BlockDiagonal,
+            "block_tridiagonal" => InverseStructure::BlockTridiagonal,
+            other => bail!("structure {other}: expected block_diagonal or block_tridiagonal"),
+        };
         let fisher = match fisher_targets.as_str() {
             targets if targets.contains("empirical") => FisherEstimate::Empirical,
             targets if targets.contains("sampled") => FisherEstimate::MonteCarlo,
@@ -180,6 +184,7 @@ impl Case {
             .with_model_min_cases(0)
             .with_fisher(fisher)
             .with_damping(DampingScheme::FactoredTikhonov { pi })
+            .with_structure(structure)
             .with_inverse_method(method)
             .with_momentum(if config.momentum {
                 Momentum::Adaptive

@@ -26,6 +26,9 @@ pub struct DenseLayer {
     pub d_in: usize,
     /// Number of outputs.
     pub d_out: usize,
+    /// The chain that the layer is in, counted from one: consecutive layers that are each used once,
+    /// at one position a case. `None` for a layer without such a neighbour.
+    pub chain: Option<usize>,
 }
 
 impl DenseLayer {
@@ -49,20 +52,32 @@ impl Layers {
         let mut tape = Tape::discovering();
         let _ = model.forward(example.slice(0..1), &mut tape);
         let mut sightings: Vec<Sighting> = Vec::new();
-        for sighting in tape.into_sightings() {
-            if sighting.trainable && sightings.iter().all(|s| s.weight != sighting.weight) {
+        let mut chainable: Vec<bool> = Vec::new();
+        for sighting in tape.into_sightings().into_iter().filter(|s| s.trainable) {
+            if let Some(first) = sightings.iter().position(|s| s.weight == sighting.weight) {
+                chainable[first] = false; // used more than once
+            } else {
+                chainable.push(sighting.positions == 1);
                 sightings.push(sighting);
             }
         }
         let table = ParameterTable::of(model, &sightings);
-        let layers = sightings.iter().map(|sighting| DenseLayer {
+        let layers = sightings.iter().zip(chains(&chainable));
+        let layers = layers.map(|(sighting, chain)| DenseLayer {
             path: table.layer_path(sighting.weight),
             weight: sighting.weight,
             bias: sighting.bias,
             d_in: sighting.d_in,
             d_out: sighting.d_out,
+            chain,
         });
         (Self(layers.collect()), table)
+    }
+
+    /// Whether a layer and the next one are neighbours in a chain.
+    pub fn linked(&self, layer: usize) -> bool {
+        let chain = |layer: usize| self.0.get(layer).and_then(|layer| layer.chain);
+        chain(layer).is_some() && chain(layer) == chain(layer + 1)
     }
 
     /// The layers, first seen first.
@@ -166,6 +181,21 @@ impl Layers {
     }
 }
 
+/// Numbers the runs of at least two consecutive layers that can be chained.
+fn chains(chainable: &[bool]) -> Vec<Option<usize>> {
+    let can = |layer: usize| chainable.get(layer).copied().unwrap_or(false);
+    let mut number = 0;
+    let mut chain = |layer: usize| {
+        let before = layer > 0 && can(layer - 1);
+        if !can(layer) || !(before || can(layer + 1)) {
+            return None;
+        }
+        number += usize::from(!before);
+        Some(number)
+    };
+    (0..chainable.len()).map(&mut chain).collect()
+}
+
 impl<'a> IntoIterator for &'a Layers {
     type Item = &'a DenseLayer;
     type IntoIter = std::slice::Iter<'a, DenseLayer>;
@@ -234,4 +264,27 @@ fn like_parameter<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> 
         new = new.with_gradient_checkpointing_strategy(strategy);
     }
     new.set_require_grad(old.is_require_grad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_are_runs_of_at_least_two() {
+        let numbers = chains(&[true, true, false, true, false, true, true, true]);
+        let expected = [
+            Some(1),
+            Some(1),
+            None,
+            None,
+            None,
+            Some(2),
+            Some(2),
+            Some(2),
+        ];
+        assert_eq!(numbers, expected);
+        assert!(chains(&[]).is_empty());
+        assert_eq!(chains(&[true]), [None]);
+    }
 }

@@ -8,7 +8,7 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::tape::Sighting;
+use super::{layers::Layers, tape::Sighting};
 
 /// What the optimizer does with one parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub enum Coverage {
         activation: usize,
         /// The dimension of the output factor `G`.
         gradient: usize,
+        /// The chain whose block-tridiagonal inverse the layer is part of, counted from one; `None`
+        /// where its block stands alone.
+        chain: Option<usize>,
     },
     /// Frozen by the user (`require_grad` is off): left as it is, as asked.
     Frozen,
@@ -52,6 +55,7 @@ impl ParameterTable {
             let dense = Coverage::Dense {
                 activation: sighting.d_in + bias,
                 gradient: sighting.d_out,
+                chain: None,
             };
             covered.insert(sighting.weight, dense.clone());
             if let Some(bias) = sighting.bias {
@@ -65,6 +69,20 @@ impl ParameterTable {
         };
         model.visit(&mut visitor);
         visitor.table
+    }
+
+    /// Names each layer's chain, for an inverse that links the layers.
+    #[must_use]
+    pub(crate) fn with_chains(mut self, layers: &Layers) -> Self {
+        for layer in layers {
+            for parameter in std::iter::once(&layer.weight).chain(&layer.bias) {
+                let row = self.paths.get(parameter).map(|&row| &mut self.rows[row]);
+                if let Some(Coverage::Dense { chain, .. }) = row.map(|row| &mut row.coverage) {
+                    *chain = layer.chain;
+                }
+            }
+        }
+        self
     }
 
     /// The rows, in the order of the model's fields.
@@ -109,8 +127,10 @@ impl fmt::Display for ParameterTable {
                 Coverage::Dense {
                     activation,
                     gradient,
+                    chain,
                 } => {
-                    format!("dense, factors {activation} and {gradient}")
+                    let chain = chain.map_or_else(String::new, |chain| format!(", chain {chain}"));
+                    format!("dense, factors {activation} and {gradient}{chain}")
                 }
                 Coverage::Frozen => "none: frozen".to_owned(),
                 Coverage::Uncovered => "NONE: not on the tape, not trained".to_owned(),

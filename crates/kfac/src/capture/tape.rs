@@ -40,6 +40,8 @@ pub(super) struct Sighting {
     pub(super) d_in: usize,
     pub(super) d_out: usize,
     pub(super) trainable: bool,
+    /// Rows of the input when the tape saw a single case.
+    pub(super) positions: usize,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl Tape {
         match &mut self.mode {
             Mode::Off => layer.forward(input),
             Mode::Discover(sightings) => {
-                sightings.push(Sighting::of(layer));
+                sightings.push(Sighting::of(layer, rows(input.dims())));
                 layer.forward(input)
             }
             Mode::Record { index, records } => match index.get(&layer.weight.id) {
@@ -149,7 +151,7 @@ impl Tape {
 }
 
 impl Sighting {
-    fn of(layer: &Linear) -> Self {
+    fn of(layer: &Linear, positions: usize) -> Self {
         let [d_in, d_out] = layer.weight.dims();
         let bias_trains = layer
             .bias
@@ -161,8 +163,14 @@ impl Sighting {
             d_in,
             d_out,
             trainable: layer.weight.val().is_require_grad() && bias_trains,
+            positions,
         }
     }
+}
+
+/// The number of rows of a tensor whose last axis holds the features.
+fn rows<const D: usize>(dims: [usize; D]) -> usize {
+    dims[..D - 1].iter().product()
 }
 
 fn record<const D: usize>(
@@ -170,7 +178,6 @@ fn record<const D: usize>(
     layer: &Linear,
     input: Tensor<D>,
 ) -> (Record, Tensor<D>) {
-    let rows = |dims: [usize; D]| dims[..D - 1].iter().product::<usize>();
     let inputs = input.clone().inner();
     let inputs = inputs.reshape([rows(input.dims()), input.dims()[D - 1]]);
     let activations = if layer.bias.is_some() {

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::structure::InverseStructure;
 use crate::{
     capture::{CapturedPass, LayerCapture, Layers, Tape},
     cases::Batch,
@@ -10,7 +11,7 @@ use crate::{
     loss::PredictiveDistribution,
     network::Network,
     random::RandomStream,
-    statistics::{KroneckerFactors, second_moment},
+    statistics::{CrossFactors, FactorSet, KroneckerFactors, cross_moment, second_moment},
 };
 
 /// Where the output gradients of the factors `G` come from.
@@ -35,6 +36,7 @@ pub(crate) struct FisherEstimator<'a, L> {
     pub(crate) layers: &'a Layers,
     pub(crate) loss: &'a L,
     pub(crate) estimate: FisherEstimate,
+    pub(crate) structure: InverseStructure,
     pub(crate) chunk_size: usize,
 }
 
@@ -45,10 +47,10 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         model: &M,
         batch: &Batch<M::Input>,
         random: &mut RandomStream,
-    ) -> Result<Vec<KroneckerFactors>, StepError> {
+    ) -> Result<FactorSet, StepError> {
         // Parameters that need no gradient spare the backward pass half of its products.
         let model = model.clone().no_grad();
-        let mut sums: Vec<Option<FactorSum>> = vec![None; self.layers.len()];
+        let mut sums = self.no_sums();
         for chunk in batch.chunks(self.chunk_size) {
             match self.estimate {
                 FisherEstimate::MonteCarlo | FisherEstimate::Empirical => {
@@ -60,7 +62,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
                         self.loss.output_gradient(outputs.clone(), targets)
                     };
                     let (_, pass) = self.pass(&model, &chunk, seed);
-                    accumulate(&mut sums, pass, Moments::Both);
+                    sums.accumulate(pass, Moments::Both);
                 }
                 FisherEstimate::Exact => self.exact_columns(&model, &chunk, &mut sums),
             }
@@ -68,12 +70,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         self.normalise(sums, batch.len())
     }
 
-    fn exact_columns<M: Network>(
-        &self,
-        model: &M,
-        chunk: &Batch<M::Input>,
-        sums: &mut [Option<FactorSum>],
-    ) {
+    fn exact_columns<M: Network>(&self, model: &M, chunk: &Batch<M::Input>, sums: &mut Sums) {
         let mut column = 0;
         loop {
             // Burn's graph cannot be walked twice, so each column has a forward pass of its own.
@@ -89,7 +86,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
             } else {
                 Moments::GradientOnly
             };
-            accumulate(sums, pass, moments);
+            sums.accumulate(pass, moments);
             column += 1;
             if column >= d_out {
                 return;
@@ -115,13 +112,20 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         (d_out, tape.into_pass(&mut gradients))
     }
 
-    fn normalise(
-        &self,
-        sums: Vec<Option<FactorSum>>,
-        cases: usize,
-    ) -> Result<Vec<KroneckerFactors>, StepError> {
-        let mut factors = Vec::with_capacity(sums.len());
-        for (layer, sum) in sums.into_iter().enumerate() {
+    /// Sums of no case yet, for each layer and each link that the structure uses.
+    fn no_sums(&self) -> Sums {
+        let linked = |layer| {
+            self.structure == InverseStructure::BlockTridiagonal && self.layers.linked(layer)
+        };
+        Sums {
+            layers: vec![None; self.layers.len()],
+            links: (0..self.layers.len()).map(linked).map(Link::new).collect(),
+        }
+    }
+
+    fn normalise(&self, sums: Sums, cases: usize) -> Result<FactorSet, StepError> {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (layer, sum) in sums.layers.into_iter().enumerate() {
             let path = self.layers.path(layer);
             let sum = sum.ok_or_else(|| StepError::LayerNotReached {
                 layer: path.to_owned(),
@@ -138,18 +142,46 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
                     layer: Some(path.to_owned()),
                 });
             }
-            factors.push(factor);
+            layers.push(factor);
         }
-        Ok(factors)
+        // By Cauchy and Schwarz these are finite where the layers' own factors are.
+        let links = sums.links.into_iter().map(|link| {
+            let Link::Sum(Some(sum)) = link else {
+                return None;
+            };
+            Some(CrossFactors {
+                activation: sum.activation / cases as f64,
+                gradient: sum.gradient / cases as f64,
+            })
+        });
+        Ok(FactorSet {
+            links: links.collect(),
+            layers,
+        })
     }
 }
 
 /// Sums of outer products over the uses and chunks seen so far.
 #[derive(Clone, Debug)]
+struct Sums {
+    layers: Vec<Option<FactorSum>>,
+    links: Vec<Link>,
+}
+
+#[derive(Clone, Debug)]
 struct FactorSum {
     activation: Tensor<2>,
     gradient: Tensor<2>,
     rows: usize,
+}
+
+/// The sums between a layer and the next.
+#[derive(Clone, Debug)]
+enum Link {
+    /// The two are not neighbours in a chain, or the structure does not ask.
+    Absent,
+    /// `None` before the first pass.
+    Sum(Option<CrossFactors>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -159,17 +191,65 @@ enum Moments {
     GradientOnly,
 }
 
-fn accumulate(sums: &mut [Option<FactorSum>], pass: CapturedPass, moments: Moments) {
-    for LayerCapture {
-        layer,
-        activations,
-        output_gradients,
-    } in pass
-    {
+impl Link {
+    fn new(linked: bool) -> Self {
+        if linked {
+            Self::Sum(None)
+        } else {
+            Self::Absent
+        }
+    }
+
+    fn add(&mut self, this: &LayerCapture, next: &LayerCapture, moments: Moments) {
+        let Self::Sum(sum) = self else { return };
+        let between = |this: &Tensor<2>, next: &Tensor<2>| cross_moment(this.clone(), next.clone());
+        let activation = || between(&this.activations, &next.activations);
+        let gradient = between(&this.output_gradients, &next.output_gradients);
+        *sum = Some(match (sum.take(), moments) {
+            (None, _) => CrossFactors {
+                activation: activation(),
+                gradient,
+            },
+            (Some(sum), Moments::Both) => CrossFactors {
+                activation: sum.activation + activation(),
+                gradient: sum.gradient + gradient,
+            },
+            (Some(sum), Moments::GradientOnly) => CrossFactors {
+                gradient: sum.gradient + gradient,
+                ..sum
+            },
+        });
+    }
+}
+
+impl Sums {
+    fn accumulate(&mut self, pass: CapturedPass, moments: Moments) {
+        self.accumulate_links(&pass, moments);
+        for capture in pass {
+            self.accumulate_layer(capture, moments);
+        }
+    }
+
+    /// Neighbours in a chain are used once each, so their captures are found by the layer.
+    fn accumulate_links(&mut self, pass: &CapturedPass, moments: Moments) {
+        let of = |layer: usize| pass.iter().find(|capture| capture.layer == layer);
+        for (layer, link) in self.links.iter_mut().enumerate() {
+            if let (Some(this), Some(next)) = (of(layer), of(layer + 1)) {
+                link.add(this, next, moments);
+            }
+        }
+    }
+
+    fn accumulate_layer(&mut self, capture: LayerCapture, moments: Moments) {
+        let LayerCapture {
+            layer,
+            activations,
+            output_gradients,
+        } = capture;
         let rows = activations.dims()[0];
         let gradient = second_moment(output_gradients);
         let activation = || second_moment(activations);
-        sums[layer] = Some(match (sums[layer].take(), moments) {
+        self.layers[layer] = Some(match (self.layers[layer].take(), moments) {
             (None, _) => FactorSum {
                 activation: activation(),
                 gradient,

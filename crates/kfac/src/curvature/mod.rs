@@ -1,9 +1,17 @@
 //! The Fisher matrix and its approximations (sections 3 and 4).
 
+mod approximation;
+mod block;
 mod block_diagonal;
+mod block_tridiagonal;
 mod estimate;
 pub mod exact;
+mod structure;
 
-pub use block_diagonal::{BlockDiagonalInverse, BlockInverse};
+pub use approximation::FisherApproximation;
+pub use block::{BlockInverse, KroneckerInverse};
+pub use block_diagonal::BlockDiagonalInverse;
+pub use block_tridiagonal::{BlockTridiagonalInverse, Regression};
 pub use estimate::FisherEstimate;
 pub(crate) use estimate::FisherEstimator;
+pub use structure::{FisherInverse, InverseStructure};

@@ -1,76 +1,56 @@
-//! From running factors to a damped inverse (sections 4.2 and 6.3).
+//! From running factors to a damped inverse (sections 4.2, 4.3 and 6.3).
 
-use burn::tensor::{DType, Device, Tensor};
-use faer::Mat;
+use burn::tensor::DType;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::tikhonov::{DampingScheme, PiNorm, factored_pi};
+use super::{
+    conditional::HostCross,
+    host_factors::{CholeskyPair, HostFactors, HostForm, Repaired},
+    repair::{FactorAction, FactorRepair},
+    tikhonov::DampingScheme,
+};
 use crate::{
     capture::Layers,
-    curvature::{BlockDiagonalInverse, BlockInverse},
-    linalg::{
-        self, Eigendecomposition,
-        host::{self, Scalar},
+    curvature::{
+        BlockDiagonalInverse, BlockInverse, BlockTridiagonalInverse, FisherInverse,
+        InverseStructure, Regression,
     },
-    statistics::{FactorKind, KroneckerFactors},
+    linalg::host::Scalar,
+    statistics::{FactorKind, FactorSet},
 };
 
 /// How the damped blocks are inverted; all methods give the same product up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InverseMethod {
-    /// The cheaper: Cholesky for factored damping, eigendecomposition for exact damping.
+    /// The cheaper. Block-diagonal: Cholesky for factored damping, eigendecomposition for exact
+    /// damping. Block-tridiagonal: the series where strong damping makes it short, otherwise
+    /// eigendecompositions.
     #[default]
     Automatic,
     /// A Cholesky factorisation of both damped factors for each γ: d³ flops, and products with two
-    /// matrices. Not for exact damping.
+    /// matrices. Not for exact damping. Within chains Smith's series (appendix B), which is long where
+    /// the damping is weak.
     Cholesky,
     /// An eigendecomposition of both undamped factors, shared by all γ: about 9 d³ flops, and
-    /// products with four matrices.
+    /// products with four matrices. Within chains the canonical correlations of neighbours, which
+    /// depend on γ: an eigendecomposition of the smaller of each two neighbouring factors.
     Eigen,
 }
 
-/// A factor that could not be factorised as asked, and what was done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FactorRepair {
-    /// Path of the layer.
-    pub layer: String,
-    /// Which factor.
-    pub factor: FactorKind,
-    /// What was done.
-    pub action: FactorAction,
-}
-
-/// What was done about a factor that could not be factorised as asked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FactorAction {
-    /// Its own precision failed; double precision succeeded.
-    DoublePrecision {
-        /// The smallest pivot of the factorisation that succeeded.
-        smallest_pivot: f64,
-    },
-    /// Double precision failed too; more damping succeeded.
-    MoreDamping {
-        /// The damping asked for.
-        asked: f64,
-        /// The damping used.
-        used: f64,
-        /// The smallest pivot of the factorisation that succeeded.
-        smallest_pivot: f64,
-    },
-    /// Nothing succeeded: the layer's last good inverse stays in use (its gradient is not
-    /// preconditioned where there is none yet).
-    KeptLastInverse {
-        /// Row of the first pivot that is not positive, where Cholesky tells.
-        pivot: Option<usize>,
-    },
+/// What kind of inverse to make.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InverseKind {
+    pub(crate) structure: InverseStructure,
+    pub(crate) damping: DampingScheme,
+    pub(crate) method: InverseMethod,
 }
 
 /// A damped inverse and how it came about.
 #[derive(Clone, Debug)]
 pub(crate) struct DampedInverse {
-    pub(crate) inverse: BlockDiagonalInverse,
+    pub(crate) inverse: FisherInverse,
     /// `π` of each layer; one for exact damping.
     pub(crate) pi: Vec<f64>,
     pub(crate) repairs: Vec<FactorRepair>,
@@ -80,277 +60,188 @@ pub(crate) struct DampedInverse {
 #[derive(Debug)]
 pub(crate) struct PreparedFactors<'a> {
     layers: &'a Layers,
-    damping: DampingScheme,
-    previous: Option<&'a BlockDiagonalInverse>,
-    blocks: Vec<PreparedBlock>,
+    kind: InverseKind,
+    previous: Option<&'a FisherInverse>,
+    factors: Prepared,
+}
+
+/// All layers in one precision: the host's arithmetic is the factors' own.
+#[derive(Debug)]
+enum Prepared {
+    Single(HostSet<f32>),
+    Double(HostSet<f64>),
+}
+
+#[derive(Debug)]
+struct HostSet<E> {
+    layers: Vec<HostFactors<E>>,
+    links: Vec<Option<HostCross<E>>>,
+}
+
+impl<E: Scalar> HostSet<E> {
+    fn new(factors: &FactorSet, kind: InverseKind) -> Self {
+        let eigen = match (kind.structure, kind.method, kind.damping) {
+            (InverseStructure::BlockTridiagonal, ..) => false,
+            (_, InverseMethod::Eigen, _) | (.., DampingScheme::ExactTikhonov) => true,
+            (.., DampingScheme::FactoredTikhonov { .. }) => false,
+        };
+        let layers = factors.layers.par_iter();
+        let links = factors.links.iter();
+        Self {
+            layers: layers
+                .map(|f| HostFactors::new(f, kind.damping, eigen))
+                .collect(),
+            links: links
+                .map(|link| link.as_ref().map(HostCross::new))
+                .collect(),
+        }
+    }
 }
 
 impl<'a> PreparedFactors<'a> {
     /// Copies the factors to the host and, for the eigen path, decomposes them.
     pub(crate) fn new(
         layers: &'a Layers,
-        factors: &[KroneckerFactors],
-        (damping, method): (DampingScheme, InverseMethod),
-        previous: Option<&'a BlockDiagonalInverse>,
+        factors: &FactorSet,
+        kind: InverseKind,
+        previous: Option<&'a FisherInverse>,
     ) -> Self {
-        let eigen = match (method, damping) {
-            (InverseMethod::Eigen, _) | (_, DampingScheme::ExactTikhonov) => true,
-            (_, DampingScheme::FactoredTikhonov { .. }) => false,
+        let dtype = factors
+            .layers
+            .first()
+            .map(|factors| factors.activation.dtype());
+        let prepared = if dtype == Some(DType::F64) {
+            Prepared::Double(HostSet::new(factors, kind))
+        } else {
+            Prepared::Single(HostSet::new(factors, kind))
         };
-        let prepare = |factors| PreparedBlock::new(factors, damping, eigen);
         Self {
             layers,
-            damping,
+            kind,
             previous,
-            blocks: factors.iter().map(prepare).collect(),
+            factors: prepared,
         }
     }
 
     /// The damped inverse for one γ.
     pub(crate) fn inverse(&self, gamma: f64) -> DampedInverse {
-        let mut repairs = Vec::new();
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            let inverted = match &block.factors {
-                HostFactors::Single(factors) => factors.invert(block, self.damping, gamma),
-                HostFactors::Double(factors) => factors.invert(block, self.damping, gamma),
-            };
-            let layer = self.layers.path(index);
-            let repair = |(factor, action)| FactorRepair {
-                layer: layer.to_owned(),
-                factor,
-                action,
-            };
-            repairs.extend(inverted.repairs.into_iter().map(repair));
-            blocks.push(inverted.block.unwrap_or_else(|| self.last_good(index)));
+        match &self.factors {
+            Prepared::Single(factors) => self.damped(factors, gamma),
+            Prepared::Double(factors) => self.damped(factors, gamma),
         }
-        let pi = self.blocks.iter().map(|block| block.pi).collect();
+    }
+
+    fn damped<E: Scalar>(&self, factors: &HostSet<E>, gamma: f64) -> DampedInverse {
+        let layer = |factors: &HostFactors<E>| LayerInverse::new(factors, (self.kind, gamma));
+        let mut layers: Vec<LayerInverse<E>> = factors.layers.par_iter().map(layer).collect();
+        let mut repairs = Vec::new();
+        for (index, layer) in layers.iter_mut().enumerate() {
+            for (factor, action) in layer.repairs.drain(..) {
+                let layer = self.layers.path(index).to_owned();
+                repairs.push(FactorRepair {
+                    layer,
+                    factor,
+                    action,
+                });
+            }
+        }
+        let inverse = match self.kind.structure {
+            InverseStructure::BlockDiagonal => {
+                let block = |index: usize| self.block(&layers, factors, index);
+                let blocks = (0..layers.len()).map(block).collect();
+                FisherInverse::BlockDiagonal(BlockDiagonalInverse::new(blocks))
+            }
+            InverseStructure::BlockTridiagonal => {
+                FisherInverse::BlockTridiagonal(self.tridiagonal(&layers, factors, &mut repairs))
+            }
+        };
         DampedInverse {
-            inverse: BlockDiagonalInverse::new(blocks),
-            pi,
+            inverse,
+            pi: factors.layers.iter().map(|layer| layer.pi).collect(),
             repairs,
         }
     }
 
-    fn last_good(&self, index: usize) -> BlockInverse {
-        if let Some(previous) = self.previous {
-            return previous.blocks()[index].clone();
+    /// A layer's own block; the last good one where there is none.
+    fn block<E: Scalar>(
+        &self,
+        layers: &[LayerInverse<E>],
+        factors: &HostSet<E>,
+        index: usize,
+    ) -> BlockInverse {
+        match (&layers[index].form, self.previous) {
+            (Form::Cholesky(pair), _) => BlockInverse::Factored(pair.inverse.clone()),
+            (Form::Block(block), _) => block.clone(),
+            (Form::None, Some(previous)) => previous.blocks()[index].clone(),
+            (Form::None, None) => factors.layers[index].no_inverse(),
         }
-        let PreparedBlock {
-            activation,
-            gradient,
-            device,
-            dtype,
-            ..
-        } = &self.blocks[index];
-        let identity = |d: usize| Tensor::<2>::eye(d, device).cast(*dtype);
-        BlockInverse::Factored {
-            activation: identity(*activation),
-            gradient: identity(*gradient),
+    }
+
+    fn tridiagonal<E: Scalar>(
+        &self,
+        layers: &[LayerInverse<E>],
+        factors: &HostSet<E>,
+        repairs: &mut Vec<FactorRepair>,
+    ) -> BlockTridiagonalInverse {
+        let given_next = |index: usize| {
+            let cross = factors.links[index].as_ref()?;
+            let (Form::Cholesky(this), Form::Cholesky(next)) =
+                (&layers[index].form, &layers[index + 1].form)
+            else {
+                return None; // one of the two kept its last inverse, as its repair says
+            };
+            let regression = cross.regression(&next.inverse);
+            let on = (self.kind.method, &factors.layers[index].place);
+            let block = cross.conditional((this, next), &regression, on);
+            Some(block.map(|block| (block, regression)).ok_or(index))
+        };
+        let coupled: Vec<_> = (0..layers.len()).into_par_iter().map(given_next).collect();
+        let mut blocks = Vec::with_capacity(layers.len());
+        let mut regressions: Vec<Option<Regression>> = Vec::with_capacity(layers.len());
+        for (index, coupled) in coupled.into_iter().enumerate() {
+            let (block, regression) = match coupled {
+                Some(Ok((block, regression))) => (block, Some(regression)),
+                Some(Err(_)) => {
+                    repairs.push(FactorRepair {
+                        layer: self.layers.path(index).to_owned(),
+                        factor: FactorKind::Activation,
+                        action: FactorAction::CutFromNextLayer,
+                    });
+                    (self.block(layers, factors, index), None)
+                }
+                None => (self.block(layers, factors, index), None),
+            };
+            blocks.push(block);
+            regressions.push(regression);
         }
+        BlockTridiagonalInverse::new(BlockDiagonalInverse::new(blocks), regressions)
     }
 }
 
-#[derive(Debug)]
-struct PreparedBlock {
-    factors: HostFactors,
-    activation: usize,
-    gradient: usize,
-    pi: f64,
-    device: Device,
-    dtype: DType,
-}
-
-#[derive(Debug)]
-enum HostFactors {
-    Single(FactorPair<f32>),
-    Double(FactorPair<f64>),
-}
-
-#[derive(Debug)]
-struct FactorPair<E> {
-    activation: HostFactor<E>,
-    gradient: HostFactor<E>,
-}
-
-#[derive(Debug)]
-enum HostFactor<E> {
-    Matrix(Mat<E>),
-    Eigen(Option<Eigendecomposition<E>>),
-}
-
-struct Inverted {
-    block: Option<BlockInverse>,
+/// A layer's damped inverse on its own.
+struct LayerInverse<E> {
+    form: Form<E>,
     repairs: Vec<(FactorKind, FactorAction)>,
 }
 
-impl PreparedBlock {
-    fn new(factors: &KroneckerFactors, damping: DampingScheme, eigen: bool) -> Self {
-        let norm = match damping {
-            DampingScheme::FactoredTikhonov { pi } => pi,
-            DampingScheme::ExactTikhonov => PiNorm::One,
-        };
-        let dtype = factors.activation.dtype();
-        let (factors_on_host, pi) = if dtype == DType::F64 {
-            let (pair, pi) = FactorPair::<f64>::new(factors, norm, eigen);
-            (HostFactors::Double(pair), pi)
-        } else {
-            let (pair, pi) = FactorPair::<f32>::new(factors, norm, eigen);
-            (HostFactors::Single(pair), pi)
-        };
-        Self {
-            factors: factors_on_host,
-            activation: factors.activation.dims()[0],
-            gradient: factors.gradient.dims()[0],
-            pi,
-            device: factors.activation.device(),
-            dtype,
-        }
-    }
+enum Form<E> {
+    Cholesky(Box<CholeskyPair<E>>),
+    Block(BlockInverse),
+    /// It could not be computed.
+    None,
 }
 
-impl<E: Scalar> FactorPair<E> {
-    fn new(factors: &KroneckerFactors, norm: PiNorm, eigen: bool) -> (Self, f64) {
-        let activation = symmetric::<E>(&factors.activation);
-        let gradient = symmetric::<E>(&factors.gradient);
-        let pi = match norm {
-            PiNorm::One => 1.0,
-            PiNorm::Trace => factored_pi(mean_trace(&activation), mean_trace(&gradient)),
-            PiNorm::Frobenius => {
-                factored_pi(mean_frobenius(&activation), mean_frobenius(&gradient))
-            }
-        };
-        let prepare = |matrix: Mat<E>| {
-            if eigen {
-                HostFactor::Eigen(linalg::symmetric_eigen(&matrix))
-            } else {
-                HostFactor::Matrix(matrix)
-            }
-        };
-        (
-            Self {
-                activation: prepare(activation),
-                gradient: prepare(gradient),
-            },
-            pi,
-        )
-    }
-
-    fn invert(&self, block: &PreparedBlock, damping: DampingScheme, gamma: f64) -> Inverted {
-        match (&self.activation, &self.gradient) {
-            (HostFactor::Matrix(activation), HostFactor::Matrix(gradient)) => {
-                let (pi, gradient_damping) = (block.pi, gamma / block.pi);
-                let mut repairs = Vec::new();
-                let mut invert = |kind, matrix, damping| {
-                    let inverse = factor_inverse(matrix, damping);
-                    repairs.extend(inverse.1.map(|action| (kind, action)));
-                    inverse
-                        .0
-                        .map(|m: Mat<E>| host::to_device(&m, &block.device, block.dtype))
-                };
-                let activation = invert(FactorKind::Activation, activation, pi * gamma);
-                let gradient = invert(FactorKind::Gradient, gradient, gradient_damping);
-                let factored = |(activation, gradient)| BlockInverse::Factored {
-                    activation,
-                    gradient,
-                };
-                Inverted {
-                    block: activation.zip(gradient).map(factored),
-                    repairs,
-                }
-            }
-            (HostFactor::Eigen(Some(activation)), HostFactor::Eigen(Some(gradient))) => {
-                let block = eigen_inverse(block, activation, gradient, (damping, gamma));
-                Inverted {
-                    block: Some(block),
-                    repairs: Vec::new(),
-                }
-            }
-            (activation, _) => {
-                let failed = match activation {
-                    HostFactor::Eigen(None) => FactorKind::Activation,
-                    _ => FactorKind::Gradient,
-                };
-                let action = FactorAction::KeptLastInverse { pivot: None };
-                Inverted {
-                    block: None,
-                    repairs: vec![(failed, action)],
-                }
-            }
+impl<E: Scalar> LayerInverse<E> {
+    fn new(factors: &HostFactors<E>, (kind, gamma): (InverseKind, f64)) -> Self {
+        fn of<E, T>((found, repairs): Repaired<T>, form: impl Fn(T) -> Form<E>) -> LayerInverse<E> {
+            let form = found.map_or(Form::None, form);
+            LayerInverse { form, repairs }
         }
-    }
-}
-
-/// The reciprocals of the damped eigenvalues; eigenvalues that rounding made negative are zero.
-fn eigen_inverse<E: Scalar>(
-    block: &PreparedBlock,
-    activation: &Eigendecomposition<E>,
-    gradient: &Eigendecomposition<E>,
-    (damping, gamma): (DampingScheme, f64),
-) -> BlockInverse {
-    let pi = block.pi;
-    let reciprocals = Mat::from_fn(block.activation, block.gradient, |i, j| {
-        let (a, g) = (activation.values[i].max(0.0), gradient.values[j].max(0.0));
-        E::from_f64(match damping {
-            DampingScheme::FactoredTikhonov { .. } => 1.0 / ((a + pi * gamma) * (g + gamma / pi)),
-            DampingScheme::ExactTikhonov => 1.0 / (a * g + gamma * gamma),
-        })
-    });
-    let on_device = |matrix: &Mat<E>| host::to_device(matrix, &block.device, block.dtype);
-    BlockInverse::Eigen {
-        activation_basis: on_device(&activation.vectors),
-        gradient_basis: on_device(&gradient.vectors),
-        reciprocals: on_device(&reciprocals),
-    }
-}
-
-fn factor_inverse<E: Scalar>(
-    matrix: &Mat<E>,
-    damping: f64,
-) -> (Option<Mat<E>>, Option<FactorAction>) {
-    match linalg::inverse(matrix, damping) {
-        Ok((inverse, attempt)) => {
-            let smallest_pivot = attempt.smallest_pivot;
-            let action = if attempt.doublings > 0 {
-                let used = attempt.damping;
-                Some(FactorAction::MoreDamping {
-                    asked: damping,
-                    used,
-                    smallest_pivot,
-                })
-            } else if attempt.double_precision {
-                Some(FactorAction::DoublePrecision { smallest_pivot })
-            } else {
-                None
-            };
-            (Some(inverse), action)
-        }
-        Err(error) => (
-            None,
-            Some(FactorAction::KeptLastInverse {
-                pivot: Some(error.pivot),
+        match &factors.form {
+            HostForm::Matrices(matrices) => of(factors.cholesky(matrices, gamma), |pair| {
+                Form::Cholesky(Box::new(pair))
             }),
-        ),
+            HostForm::Eigen(eigen) => of(factors.eigen(eigen, (kind.damping, gamma)), Form::Block),
+        }
     }
-}
-
-/// The factor on the host, its rounding errors made symmetric.
-fn symmetric<E: Scalar>(factor: &Tensor<2>) -> Mat<E> {
-    let matrix: Mat<E> = host::to_host(factor);
-    let half = E::from_f64(0.5);
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
-        (matrix[(i, j)] + matrix[(j, i)]) * half
-    })
-}
-
-fn mean_trace<E: Scalar>(matrix: &Mat<E>) -> f64 {
-    let dimension = matrix.nrows();
-    (0..dimension).map(|i| matrix[(i, i)].to_f64()).sum::<f64>() / dimension as f64
-}
-
-fn mean_frobenius<E: Scalar>(matrix: &Mat<E>) -> f64 {
-    let dimension = matrix.nrows();
-    let squares = (0..dimension).flat_map(|i| (0..dimension).map(move |j| (i, j)));
-    let total: f64 = squares.map(|at| matrix[at].to_f64().powi(2)).sum();
-    total.sqrt() / (dimension as f64).sqrt()
 }

@@ -1,12 +1,16 @@
 //! Damping (section 6): how the approximate inverse and the quadratic model are kept in check.
 
+mod conditional;
 mod gamma;
+mod host_factors;
 mod inverse;
 mod lambda;
+mod repair;
 mod tikhonov;
 
 pub use gamma::{GammaBounds, gamma_candidates};
-pub(crate) use inverse::{DampedInverse, PreparedFactors};
-pub use inverse::{FactorAction, FactorRepair, InverseMethod};
+pub use inverse::InverseMethod;
+pub(crate) use inverse::{DampedInverse, InverseKind, PreparedFactors};
 pub use lambda::{LambdaAction, LevenbergMarquardt};
+pub use repair::{FactorAction, FactorRepair};
 pub use tikhonov::{DampingScheme, PiNorm, factored_pi};

@@ -4,7 +4,9 @@ use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use faer::{Mat, traits::RealField};
 
 /// A scalar that both faer and Burn compute with: `f32` and `f64`.
-pub trait Scalar: RealField + Element {
+pub trait Scalar: RealField + Element + Send + Sync {
+    /// The spacing of the numbers next to one.
+    const EPSILON: f64;
     /// The value, rounded to this precision.
     fn from_f64(value: f64) -> Self;
     /// The value in double precision.
@@ -12,6 +14,7 @@ pub trait Scalar: RealField + Element {
 }
 
 impl Scalar for f32 {
+    const EPSILON: f64 = f32::EPSILON as f64;
     fn from_f64(value: f64) -> Self {
         value as f32
     }
@@ -21,6 +24,7 @@ impl Scalar for f32 {
 }
 
 impl Scalar for f64 {
+    const EPSILON: f64 = f64::EPSILON;
     fn from_f64(value: f64) -> Self {
         value
     }

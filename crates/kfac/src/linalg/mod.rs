@@ -7,7 +7,12 @@
 pub mod host;
 pub mod kronecker;
 mod spd;
+mod stein;
 mod symmetric;
 
-pub use spd::{InverseAttempt, NotPositiveDefinite, inverse};
+pub use spd::{Attempt, DampedCholesky, NotPositiveDefinite, factorise};
+pub use stein::{
+    CanonicalDirections, Pencil, Sign, canonical_directions, solve_by_eigen, solve_by_smith,
+    whitened_cross,
+};
 pub use symmetric::{Eigendecomposition, pseudo_inverse_solve, symmetric_eigen};

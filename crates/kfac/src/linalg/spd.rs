@@ -1,4 +1,4 @@
-//! Inverses of damped symmetric positive semi-definite matrices.
+//! Cholesky factors and inverses of damped symmetric positive semi-definite matrices.
 
 use faer::{Mat, Side, linalg::solvers::DenseSolveCore};
 
@@ -7,9 +7,18 @@ use super::host::Scalar;
 /// How often the damping is doubled before an inverse is given up.
 const MAX_DOUBLINGS: u32 = 10;
 
-/// How the inverse of a damped matrix came about.
+/// The Cholesky factor and the inverse of a damped matrix.
+#[derive(Clone, Debug)]
+pub struct DampedCholesky<E> {
+    /// `L` with `L Lᵀ = M + damping I`, lower triangular.
+    pub lower: Mat<E>,
+    /// `(M + damping I)⁻¹`.
+    pub inverse: Mat<E>,
+}
+
+/// How the factorisation of a damped matrix came about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct InverseAttempt {
+pub struct Attempt {
     /// The damping that was finally added to the diagonal.
     pub damping: f64,
     /// How often the asked-for damping had to be doubled.
@@ -34,16 +43,10 @@ pub struct NotPositiveDefinite {
     pub damping: f64,
 }
 
-/// The inverse of a symmetric matrix plus a multiple of the identity, by Cholesky.
+/// Factorises and inverts a symmetric matrix plus a multiple of the identity.
 ///
 /// The matrix's own precision is tried first, then `f64`, then `f64` with the damping doubled up
 /// to ten times.
-///
-/// # Definition
-///
-/// ```text
-/// (M + damping I)⁻¹
-/// ```
 ///
 /// # Shapes
 ///
@@ -56,37 +59,36 @@ pub struct NotPositiveDefinite {
 /// # Cost
 ///
 /// d³ multiply-adds for factorisation and inverse.
-pub fn inverse<E: Scalar>(
+pub fn factorise<E: Scalar>(
     matrix: &Mat<E>,
     damping: f64,
-) -> Result<(Mat<E>, InverseAttempt), NotPositiveDefinite> {
-    if let Ok((inverse, smallest_pivot)) = damped_inverse(matrix, damping) {
-        let attempt = InverseAttempt {
+) -> Result<(DampedCholesky<E>, Attempt), NotPositiveDefinite> {
+    if let Ok((cholesky, smallest_pivot)) = attempt(matrix, damping) {
+        let attempt = Attempt {
             damping,
             doublings: 0,
             double_precision: false,
             smallest_pivot,
         };
-        return Ok((inverse, attempt));
+        return Ok((cholesky, attempt));
     }
-    let wide = Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
-        matrix[(i, j)].to_f64()
-    });
+    let wide = convert(matrix, |value: E| Scalar::to_f64(value));
     let mut damping = damping;
     let mut doublings = 0;
     loop {
-        match damped_inverse(&wide, damping) {
-            Ok((inverse, smallest_pivot)) => {
-                let inverse = Mat::from_fn(inverse.nrows(), inverse.ncols(), |i, j| {
-                    E::from_f64(inverse[(i, j)])
-                });
-                let attempt = InverseAttempt {
+        match attempt(&wide, damping) {
+            Ok((cholesky, smallest_pivot)) => {
+                let cholesky = DampedCholesky {
+                    lower: convert(&cholesky.lower, <E as Scalar>::from_f64),
+                    inverse: convert(&cholesky.inverse, <E as Scalar>::from_f64),
+                };
+                let attempt = Attempt {
                     damping,
                     doublings,
                     double_precision: true,
                     smallest_pivot,
                 };
-                return Ok((inverse, attempt));
+                return Ok((cholesky, attempt));
             }
             Err(error) if doublings == MAX_DOUBLINGS => return Err(error),
             Err(_) => {
@@ -97,10 +99,15 @@ pub fn inverse<E: Scalar>(
     }
 }
 
-fn damped_inverse<E: Scalar>(
+fn convert<A: Copy, B>(matrix: &Mat<A>, f: impl Fn(A) -> B) -> Mat<B> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| f(matrix[(i, j)]))
+}
+
+/// One factorisation, with its smallest pivot.
+fn attempt<E: Scalar>(
     matrix: &Mat<E>,
     damping: f64,
-) -> Result<(Mat<E>, f64), NotPositiveDefinite> {
+) -> Result<(DampedCholesky<E>, f64), NotPositiveDefinite> {
     let dimension = matrix.nrows();
     let mut damped = matrix.clone();
     for i in 0..dimension {
@@ -126,7 +133,11 @@ fn damped_inverse<E: Scalar>(
         }
         smallest = smallest.min(pivot);
     }
-    Ok((factor.inverse(), smallest))
+    let cholesky = DampedCholesky {
+        inverse: factor.inverse(),
+        lower: lower.to_owned(),
+    };
+    Ok((cholesky, smallest))
 }
 
 #[cfg(test)]
@@ -136,7 +147,7 @@ mod tests {
     #[test]
     fn inverse_of_a_good_matrix_takes_one_attempt() {
         let matrix = Mat::from_fn(3, 3, |i, j| if i == j { 3.0 } else { 1.0 });
-        let (inverse, attempt) = inverse::<f64>(&matrix, 1.0).unwrap();
+        let (DampedCholesky { lower, inverse }, attempt) = factorise::<f64>(&matrix, 1.0).unwrap();
         let damped = Mat::from_fn(3, 3, |i, j| if i == j { 4.0 } else { 1.0 });
         let product = &damped * &inverse;
         for i in 0..3 {
@@ -145,6 +156,7 @@ mod tests {
                 assert!((product[(i, j)] - expected).abs() < 1e-14);
             }
         }
+        assert!((&lower * lower.transpose() - &damped).norm_max() < 1e-14);
         assert_eq!((attempt.doublings, attempt.double_precision), (0, false));
     }
 
@@ -152,7 +164,7 @@ mod tests {
     fn single_precision_that_cancels_is_repeated_in_double_precision() {
         // 1 + 1e-9 is 1 in f32, so the matrix of ones stays singular there.
         let ones = Mat::from_fn(2, 2, |_, _| 1.0f32);
-        let (_, attempt) = inverse(&ones, 1e-9).unwrap();
+        let (_, attempt) = factorise(&ones, 1e-9).unwrap();
         assert!(attempt.double_precision);
         assert_eq!(attempt.doublings, 0);
         assert!(attempt.smallest_pivot > 0.0 && attempt.smallest_pivot < 1e-8);
@@ -161,7 +173,7 @@ mod tests {
     #[test]
     fn an_indefinite_matrix_gets_more_damping_and_says_so() {
         let matrix = Mat::from_fn(2, 2, |i, j| if i == j { 0.0 } else { 1.0 });
-        let (_, attempt) = inverse::<f64>(&matrix, 0.3).unwrap();
+        let (_, attempt) = factorise::<f64>(&matrix, 0.3).unwrap();
         assert_eq!(attempt.doublings, 2);
         assert!((attempt.damping - 1.2).abs() < 1e-15);
     }
@@ -169,7 +181,7 @@ mod tests {
     #[test]
     fn a_matrix_of_nan_is_given_up_with_its_pivot() {
         let matrix = Mat::from_fn(2, 2, |_, _| f64::NAN);
-        let error = inverse(&matrix, 1.0).unwrap_err();
+        let error = factorise(&matrix, 1.0).unwrap_err();
         assert_eq!(error.pivot, 0);
         assert!((error.damping - 1024.0).abs() < 1e-9);
     }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::averaging::IterateAveraging;
 use crate::{
-    curvature::FisherEstimate,
-    damping::{DampingScheme, GammaBounds, InverseMethod, PiNorm},
+    curvature::{FisherEstimate, InverseStructure},
+    damping::{DampingScheme, GammaBounds, InverseKind, InverseMethod, PiNorm},
 };
 
 /// The settings of [`Kfac`](super::Kfac); [`new`](KfacConfig::new) gives the paper's.
@@ -91,6 +91,9 @@ pub struct KfacConfig {
     /// Where the gradients of the Fisher come from (section 5). Default: sampled targets.
     #[config(default = "FisherEstimate::MonteCarlo")]
     pub fisher: FisherEstimate,
+    /// The structure of the approximate inverse (section 4). Default: block-diagonal.
+    #[config(default = "InverseStructure::BlockDiagonal")]
+    pub structure: InverseStructure,
     /// How γ damps the blocks (6.3). Default: factored Tikhonov, balanced by the traces.
     #[config(default = "DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }")]
     pub damping: DampingScheme,
@@ -187,6 +190,9 @@ pub enum ConfigFault {
     /// Exact damping is not a Kronecker product, so its factors have no inverse of their own.
     #[error("inverse_method is cholesky, expected eigen or automatic with exact Tikhonov damping")]
     CholeskyOfExactDamping,
+    /// Exact damping is not a Kronecker product, so the layers of a chain have no regression in it.
+    #[error("structure is block_tridiagonal, expected block_diagonal with exact Tikhonov damping")]
+    TridiagonalOfExactDamping,
 }
 
 /// A setting, its value, whether that is within the range, and the range.
@@ -319,6 +325,11 @@ impl KfacConfig {
         {
             faults.push(ConfigFault::CholeskyOfExactDamping);
         }
+        if self.damping == DampingScheme::ExactTikhonov
+            && self.structure == InverseStructure::BlockTridiagonal
+        {
+            faults.push(ConfigFault::TridiagonalOfExactDamping);
+        }
     }
 
     /// The bounds of γ's candidates, the open ones filled in.
@@ -326,6 +337,14 @@ impl KfacConfig {
         GammaBounds {
             min: self.gamma_min.unwrap_or_else(|| self.l2.sqrt()),
             max: self.gamma_max.unwrap_or(f64::INFINITY),
+        }
+    }
+
+    pub(crate) fn inverse_kind(&self) -> InverseKind {
+        InverseKind {
+            structure: self.structure,
+            damping: self.damping,
+            method: self.inverse_method,
         }
     }
 

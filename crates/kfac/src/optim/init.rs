@@ -10,7 +10,8 @@ use super::{
     kfac::{Kfac, State},
 };
 use crate::{
-    capture::Layers, cases::Cases, error::InitError, loss::PredictiveDistribution, network::Network,
+    capture::Layers, cases::Cases, curvature::InverseStructure, error::InitError,
+    loss::PredictiveDistribution, network::Network,
 };
 
 impl KfacConfig {
@@ -43,6 +44,10 @@ impl KfacConfig {
         if layers.is_empty() {
             return Err(InitError::NoLayers);
         }
+        let table = match self.structure {
+            InverseStructure::BlockDiagonal => table,
+            InverseStructure::BlockTridiagonal => table.with_chains(&layers),
+        };
         let parameters: Vec<String> = table.uncovered().map(str::to_owned).collect();
         if self.coverage == CoveragePolicy::Strict && !parameters.is_empty() {
             return Err(InitError::Uncovered { parameters });

@@ -10,12 +10,12 @@ use super::{
 use crate::{
     capture::{Layers, ParameterTable},
     cases::Batch,
-    curvature::BlockDiagonalInverse,
+    curvature::FisherInverse,
     damping::{LambdaAction, LevenbergMarquardt},
     error::StepError,
     loss::PredictiveDistribution,
     network::Network,
-    statistics::{KroneckerFactors, RunningFactors},
+    statistics::{FactorSet, RunningFactors},
     vector::ParameterVector,
 };
 
@@ -37,7 +37,7 @@ pub struct Kfac<L> {
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) statistics: RunningFactors,
-    pub(super) inverse: Option<BlockDiagonalInverse>,
+    pub(super) inverse: Option<FisherInverse>,
     pub(super) iteration: u64,
     pub(super) lambda: f64,
     pub(super) gamma: f64,
@@ -193,12 +193,12 @@ impl<L: PredictiveDistribution> Kfac<L> {
     }
 
     /// The running estimates of the layers' factors; empty before the first step.
-    pub fn factors(&self) -> &[KroneckerFactors] {
+    pub fn factors(&self) -> &FactorSet {
         self.state.statistics.factors()
     }
 
     /// The damped inverse in use; `None` before the first step.
-    pub fn inverse(&self) -> Option<&BlockDiagonalInverse> {
+    pub fn inverse(&self) -> Option<&FisherInverse> {
         self.state.inverse.as_ref()
     }
 }

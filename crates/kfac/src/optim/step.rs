@@ -105,6 +105,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             layers: &self.optimizer.layers,
             loss: &self.optimizer.loss,
             estimate: config.fisher,
+            structure: config.structure,
             chunk_size: config.chunk_size,
         };
         let factors = estimator.factors(self.model, &subset, &mut random)?;
@@ -134,7 +135,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         let prepared = PreparedFactors::new(
             &self.optimizer.layers,
             statistics.factors(),
-            (config.damping, config.inverse_method),
+            config.inverse_kind(),
             inverse,
         );
         let search = gamma_candidates(state.gamma, config.omega_gamma(), config.gamma_bounds());

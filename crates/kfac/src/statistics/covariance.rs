@@ -25,3 +25,12 @@ pub fn append_ones(rows: Tensor<2>) -> Tensor<2> {
 pub fn second_moment(rows: Tensor<2>) -> Tensor<2> {
     rows.clone().transpose().matmul(rows)
 }
+
+/// The sum of the outer products of the rows of two matrices, `Xᵀ Y`.
+///
+/// # Shapes
+///
+/// `[n, d], [n, d′] -> [d, d′]`
+pub fn cross_moment(rows: Tensor<2>, others: Tensor<2>) -> Tensor<2> {
+    rows.transpose().matmul(others)
+}

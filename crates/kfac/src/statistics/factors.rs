@@ -1,4 +1,4 @@
-//! The two factors of a layer's block.
+//! The Kronecker factors: two a layer, and two between neighbours in a chain.
 
 use burn::tensor::Tensor;
 
@@ -41,18 +41,84 @@ pub enum FactorKind {
     Gradient,
 }
 
-impl KroneckerFactors {
+/// The Kronecker factors between a layer and the next one of its chain: the Fisher block of the two
+/// is `Ā_{i−1,i} ⊗ G_{i,i+1}`.
+///
+/// # Definition
+///
+/// ```text
+/// Ā_{i−1,i} = E[ā_{i−1} ā_iᵀ]     G_{i,i+1} = E[g_i g_{i+1}ᵀ]
+/// ```
+///
+/// # References
+///
+/// Martens and Grosse (2015), sections 3 and 4.3, arXiv 1503.05671.
+#[derive(Clone, Debug)]
+pub struct CrossFactors {
+    /// `Ā_{i−1,i}`: this layer's inputs (rows) with the next layer's (columns).
+    pub activation: Tensor<2>,
+    /// `G_{i,i+1}`: the gradients at this layer's outputs (rows) with those at the next layer's.
+    pub gradient: Tensor<2>,
+}
+
+/// The factors of all layers.
+#[derive(Clone, Debug, Default)]
+pub struct FactorSet {
+    /// The factors of each layer.
+    pub layers: Vec<KroneckerFactors>,
+    /// The factors between each layer and the next, `None` where the two are not neighbours in a
+    /// chain or the structure of the inverse does not use them. As many as layers.
+    pub links: Vec<Option<CrossFactors>>,
+}
+
+impl FactorSet {
+    /// The factors with `π γ I` added to each layer's `Ā` and `γ / π I` to its `G` (section 6.3). The
+    /// factors between layers stay as they are.
+    #[must_use]
+    pub fn damped(&self, gamma: f64, pi: &[f64]) -> Self {
+        let plus = |factor: &Tensor<2>, damping: f64| {
+            let identity =
+                Tensor::<2>::eye(factor.dims()[0], &factor.device()).cast(factor.dtype());
+            factor.clone() + identity * damping
+        };
+        let layers = self
+            .layers
+            .iter()
+            .zip(pi)
+            .map(|(factors, pi)| KroneckerFactors {
+                activation: plus(&factors.activation, pi * gamma),
+                gradient: plus(&factors.gradient, gamma / pi),
+            });
+        Self {
+            layers: layers.collect(),
+            links: self.links.clone(),
+        }
+    }
+
     /// `old_weight · self + (1 − old_weight) · new`.
     pub(super) fn averaged(&self, new: &Self, old_weight: f64) -> Self {
         let mix = |old: &Tensor<2>, new: &Tensor<2>| {
             old.clone() * old_weight + new.clone() * (1.0 - old_weight)
         };
+        let layer = |(old, new): (&KroneckerFactors, &KroneckerFactors)| KroneckerFactors {
+            activation: mix(&old.activation, &new.activation),
+            gradient: mix(&old.gradient, &new.gradient),
+        };
+        let link = |(old, new): (&Option<CrossFactors>, &Option<CrossFactors>)| {
+            let (old, new) = old.as_ref().zip(new.as_ref())?;
+            Some(CrossFactors {
+                activation: mix(&old.activation, &new.activation),
+                gradient: mix(&old.gradient, &new.gradient),
+            })
+        };
         Self {
-            activation: mix(&self.activation, &new.activation),
-            gradient: mix(&self.gradient, &new.gradient),
+            layers: self.layers.iter().zip(&new.layers).map(layer).collect(),
+            links: self.links.iter().zip(&new.links).map(link).collect(),
         }
     }
+}
 
+impl KroneckerFactors {
     /// The factor with an element that is not finite, if any.
     ///
     /// The diagonal tells: by Cauchy and Schwarz no element of a second moment is larger than the

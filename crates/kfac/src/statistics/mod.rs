@@ -4,6 +4,6 @@ mod covariance;
 mod factors;
 mod moving_average;
 
-pub use covariance::{append_ones, second_moment};
-pub use factors::{FactorKind, KroneckerFactors};
+pub use covariance::{append_ones, cross_moment, second_moment};
+pub use factors::{CrossFactors, FactorKind, FactorSet, KroneckerFactors};
 pub use moving_average::{RunningFactors, old_weight};

@@ -1,6 +1,6 @@
 //! The running estimate of the factors.
 
-use super::factors::KroneckerFactors;
+use super::factors::FactorSet;
 
 /// The weight `ε = min(1 − 1/k, cap)` of the old estimate in update `k`, counted from one.
 ///
@@ -17,7 +17,7 @@ pub fn old_weight(update: u64, cap: f64) -> f64 {
 /// Exponentially decaying averages of every layer's factors.
 #[derive(Clone, Debug)]
 pub struct RunningFactors {
-    factors: Vec<KroneckerFactors>,
+    factors: FactorSet,
     updates: u64,
     cap: f64,
 }
@@ -26,7 +26,7 @@ impl RunningFactors {
     /// No estimate yet; `cap` bounds the weight of the past.
     pub fn new(cap: f64) -> Self {
         Self {
-            factors: Vec::new(),
+            factors: FactorSet::default(),
             updates: 0,
             cap,
         }
@@ -34,15 +34,12 @@ impl RunningFactors {
 
     /// The estimate after one more batch; `self` is left as it is, so that a step can be refused.
     #[must_use]
-    pub fn updated(&self, batch: Vec<KroneckerFactors>) -> Self {
+    pub fn updated(&self, batch: FactorSet) -> Self {
         let updates = self.updates + 1;
-        let weight = old_weight(updates, self.cap);
-        let factors = if self.factors.is_empty() {
+        let factors = if self.updates == 0 {
             batch
         } else {
-            let average =
-                |(old, new): (&KroneckerFactors, &KroneckerFactors)| old.averaged(new, weight);
-            self.factors.iter().zip(&batch).map(average).collect()
+            self.factors.averaged(&batch, old_weight(updates, self.cap))
         };
         Self {
             factors,
@@ -51,8 +48,8 @@ impl RunningFactors {
         }
     }
 
-    /// The factors of the layers; empty before the first update.
-    pub fn factors(&self) -> &[KroneckerFactors] {
+    /// The factors; empty before the first update.
+    pub fn factors(&self) -> &FactorSet {
         &self.factors
     }
 }
