@@ -6,68 +6,20 @@ mod support;
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    Batch, DampingScheme, FactorKind, Gaussian, InverseMethod, Kfac, KfacConfig, KroneckerFactors,
-    ParameterVector, PiNorm, StepReport,
+    Batch, DampingScheme, FactorKind, Gaussian, InverseMethod, KroneckerFactors, PiNorm,
     linalg::{factorise, kronecker, pseudo_inverse_solve, symmetric_eigen},
     statistics::{append_ones, second_moment},
 };
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use support::{
-    Activation, Spec, assert_close, assert_near, column, damped, dense, exact_config, inner,
-    normal, random_vector, run, solve,
+    Activation, Spec, assert_close, assert_near, cases, column, damped, dense, exact_config, inner,
+    normal, random_vector, run, settings, solve,
 };
 
 /// Products and solves of small matrices whose condition number is at most about 1e3.
 const ROUNDING: f64 = 1e-11;
 /// The same after the condition numbers of two factors of an undamped-looking layer, 1e4 together.
 const CONDITIONED: f64 = 1e-9;
-
-/// Few cases, always the same ones.
-fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        rng_seed: RngSeed::Fixed(1),
-        failure_persistence: None,
-        ..Config::default()
-    }
-}
-
-/// A network, its data and the damping.
-#[derive(Clone, Debug)]
-struct Setting {
-    widths: Vec<usize>,
-    activation: Activation,
-    bias: bool,
-    batch: usize,
-    lambda: f64,
-    seed: u64,
-}
-
-fn settings() -> impl Strategy<Value = Setting> {
-    let widths = prop::collection::vec(1usize..6, 2..5);
-    let activations = [Activation::Tanh, Activation::Logistic, Activation::Linear];
-    let activation = prop::sample::select(activations.to_vec());
-    let lambda = (-3.0..2.0f64).prop_map(|exponent| 10.0f64.powf(exponent));
-    (
-        widths,
-        activation,
-        any::<bool>(),
-        1usize..12,
-        lambda,
-        0u64..1000,
-    )
-        .prop_map(|(widths, activation, bias, batch, lambda, seed)| Setting {
-            widths,
-            activation,
-            bias,
-            batch,
-            lambda,
-            seed,
-        })
-}
 
 fn schemes() -> impl Strategy<Value = DampingScheme> {
     let factored = |pi| DampingScheme::FactoredTikhonov { pi };
@@ -77,22 +29,6 @@ fn schemes() -> impl Strategy<Value = DampingScheme> {
         factored(PiNorm::One),
         DampingScheme::ExactTikhonov,
     ])
-}
-
-impl Setting {
-    fn config(&self) -> KfacConfig {
-        exact_config().with_initial_lambda(self.lambda)
-    }
-
-    /// The first step, and the parameters after it.
-    fn step(&self, config: &KfacConfig) -> (Kfac<Gaussian>, StepReport, ParameterVector) {
-        let spec = Spec::new(&self.widths, self.activation).with_bias(self.bias);
-        let mut model = spec.model(self.seed);
-        let batch = spec.batch(&Gaussian, self.batch, self.seed);
-        let (optimizer, mut reports) = run(config, Gaussian, &mut model, &batch, 1);
-        let parameters = optimizer.layers().parameters(&model);
-        (optimizer, reports.remove(0), parameters)
-    }
 }
 
 fn matrices(factors: &KroneckerFactors) -> (Mat<f64>, Mat<f64>) {

@@ -7,6 +7,7 @@
 )]
 
 mod network;
+mod setting;
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -18,6 +19,7 @@ use kfac::{
     PredictiveDistribution, RandomStream, StepReport, linalg::host,
 };
 pub(crate) use network::{Activation, Mlp, Spec, linear};
+pub(crate) use setting::{Setting, cases, settings};
 
 /// Central differences of the objective: truncation `h²` and rounding `ε / h` both near 1e-11.
 pub(crate) const DIFFERENCE: f64 = 1e-5;
