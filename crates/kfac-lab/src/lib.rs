@@ -4,6 +4,7 @@
 pub mod charts;
 pub mod cli;
 pub mod data;
+pub mod figures;
 pub mod initialise;
 pub mod loss;
 pub mod methods;

@@ -124,7 +124,7 @@ impl Rows {
         Batch::new(inputs, targets)
     }
 
-    fn new(cases: Cases, targets: Targets, d_out: usize) -> Self {
+    pub(crate) fn new(cases: Cases, targets: Targets, d_out: usize) -> Self {
         let one_hot = |labels: &Vec<u8>| {
             let mut rows = vec![0.0; labels.len() * d_out];
             for (case, label) in labels.iter().enumerate() {

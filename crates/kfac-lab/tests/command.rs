@@ -164,10 +164,29 @@ fn the_help_is_what_it_was() {
         ("train", vec!["train", "--help"]),
         ("compare", vec!["compare", "--help"]),
         ("replay", vec!["replay", "--help"]),
+        ("figures", vec!["figures", "--help"]),
     ] {
         let output = kfac(&arguments, folder.path());
         assert!(output.status.success());
         let expected = format!("{}/tests/help/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         expect_test::expect_file![expected].assert_eq(&text(&output.stdout));
     }
+}
+
+#[test]
+fn the_figures_support_the_papers_claims() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = kfac(&["figures", "--out", "figures"], folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let figures = folder.path().join("figures");
+    for picture in ["fisher.png", "approximations.png", "inverses.png"] {
+        assert!(figures.join(picture).exists(), "{picture}");
+    }
+    let numbers = fs::read_to_string(figures.join("figures.json")).unwrap();
+    let numbers: serde_json::Value = serde_json::from_str(&numbers).unwrap();
+    for claim in numbers["claims"].as_array().unwrap() {
+        assert_eq!(claim["holds"], true, "{claim}");
+    }
+    let evidence = &numbers["evidence"];
+    assert!(evidence["total_error"].as_f64() <= evidence["cumulant_bound"].as_f64());
 }

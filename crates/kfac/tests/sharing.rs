@@ -10,8 +10,8 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, Bernoulli, Categorical, Coverage, FisherEstimate, KroneckerFactors, Network,
-    PredictiveDistribution, Tape,
+    Batch, Bernoulli, Categorical, Coverage, FisherEstimate, InverseStructure, KroneckerFactors,
+    Network, ParameterRow, PredictiveDistribution, Tape,
     linalg::host,
     statistics::{append_ones, second_moment},
 };
@@ -110,6 +110,62 @@ fn slope(model: &Tokens, case: &Batch<Tensor<3>>, (position, unit): (usize, usiz
         host::sum(Categorical.negative_log_likelihood(outputs.inner(), case.targets.clone()))
     };
     (loss(h) - loss(-h)) / (2.0 * h)
+}
+
+/// Six layers in line; the third is called twice.
+#[derive(Module, Debug)]
+struct Repeating {
+    layers: Vec<Linear>,
+}
+
+impl Network for Repeating {
+    type Input = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let calls = [0, 1, 2, 2, 3, 4, 5];
+        calls.iter().fold(inputs, |a, &layer| {
+            tape.linear(&self.layers[layer], a).tanh()
+        })
+    }
+}
+
+#[test]
+fn chains_are_cut_at_layers_with_several_positions_or_uses() {
+    let config = exact_config().with_structure(InverseStructure::BlockTridiagonal);
+    let chain = |row: &ParameterRow| match row.coverage {
+        Coverage::Dense { chain, .. } => chain,
+        _ => None,
+    };
+    let layers = (0..6).map(|i| support::linear([3, 3], true, (DType::F64, i)));
+    let mut model = Repeating {
+        layers: layers.collect(),
+    };
+    let spec = Spec::new(&[3, 3], Activation::Tanh);
+    let batch = spec.batch(&Bernoulli, 9, 1);
+    let (optimizer, _) = run(&config, Bernoulli, &mut model, &batch, 2);
+    let weights = optimizer.parameter_table().rows().iter().step_by(2);
+    let chains: Vec<_> = weights.map(chain).collect();
+    assert_eq!(chains, [Some(1), Some(1), None, Some(2), Some(2), Some(2)]);
+    let linked: Vec<bool> = optimizer
+        .factors()
+        .links
+        .iter()
+        .map(Option::is_some)
+        .collect();
+    assert_eq!(linked, [true, false, false, true, true, false]);
+
+    let mut tokens_model = Tokens::new(true);
+    let batch = Batch::new(tokens(5), SPEC_CLASSES.batch(&Categorical, 5, 3).targets);
+    let mut optimizer = config
+        .init(&tokens_model, Categorical, &batch.inputs)
+        .unwrap();
+    optimizer.step(&mut tokens_model, &batch).unwrap();
+    let rows = optimizer.parameter_table().rows();
+    assert!(
+        rows.iter().all(|row| chain(row).is_none()),
+        "one layer is no chain"
+    );
+    assert!(optimizer.factors().links.iter().all(Option::is_none));
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn strong_damping_takes_the_series_and_weak_damping_the_eigenvectors() {
 }
 
 #[test]
-fn a_chain_is_cut_where_a_layer_has_positions_or_several_uses() {
+fn a_chain_names_its_layers() {
     let spec = Spec::new(&[4, 5, 3, 4], Activation::Tanh);
     let mut model = spec.model(1);
     let batch = spec.batch(&Gaussian, 20, 2);

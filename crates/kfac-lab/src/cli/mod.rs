@@ -4,12 +4,12 @@ mod compare;
 mod options;
 mod train;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::replay;
+use crate::{figures, replay, train::output_folder};
 
 /// Train, compare and verify K-FAC, the second-order optimizer of Martens and Grosse (2015).
 #[derive(Debug, Parser)]
@@ -32,6 +32,47 @@ enum Command {
     Compare(Box<compare::CompareArguments>),
     /// Repeat a recorded trajectory and compare every step
     Replay(ReplayArguments),
+    /// Show how good the approximations of the Fisher are, as pictures and numbers
+    Figures(FiguresArguments),
+}
+
+/// Compare the exact Fisher of a small network with its approximations and their inverses.
+///
+/// A tanh network 256-20-20-20-20-20-10 is trained part of the way on digits of 16 x 16 pixels; the
+/// matrices are those of its four middle layers.
+#[derive(Debug, clap::Args)]
+struct FiguresArguments {
+    /// The digits
+    #[arg(value_enum, default_value_t = figures::DigitSource::Digits)]
+    digits: figures::DigitSource,
+    /// Damping of the factors of the approximations, and of F-tilde before it is inverted
+    #[arg(long, default_value_t = 0.01)]
+    gamma: f64,
+    /// Seed of the initial weights and sampled targets
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder of the fetched data sets
+    #[arg(long, value_name = "FOLDER", default_value = "data/cache")]
+    data: PathBuf,
+    /// Folder for the pictures and numbers [default: runs/figures-N]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+impl FiguresArguments {
+    fn run(&self) -> Result<()> {
+        let out = output_folder(self.out.as_deref(), "figures")?;
+        let options = figures::FiguresOptions {
+            digits: self.digits,
+            data: self.data.clone(),
+            out,
+            gamma: self.gamma,
+            seed: self.seed,
+        };
+        figures::run(&options)?;
+        println!("pictures and numbers: {}", options.out.display());
+        Ok(())
+    }
 }
 
 /// A trajectory case; its data must lie beside it.
@@ -43,10 +84,10 @@ enum Command {
 )]
 struct ReplayArguments {
     /// The case file
-    case: std::path::PathBuf,
+    case: PathBuf,
     /// Write one JSON line a step to this file
     #[arg(long, value_name = "FILE")]
-    out: Option<std::path::PathBuf>,
+    out: Option<PathBuf>,
     /// Seed of batches and sampled targets, where the case has any
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -72,6 +113,7 @@ fn execute(command: Command) -> Result<bool> {
     match command {
         Command::Train(arguments) => arguments.run().map(|()| true),
         Command::Compare(arguments) => arguments.run().map(|()| true),
+        Command::Figures(arguments) => arguments.run().map(|()| true),
         Command::Replay(ReplayArguments { case, out, seed }) => {
             replay::run(&replay::ReplayOptions { case, out, seed })
         }

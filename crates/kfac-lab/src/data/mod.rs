@@ -53,6 +53,31 @@ impl Cases {
         self.len() == 0
     }
 
+    /// The cases as square images of another side, each pixel the mean of what it covers.
+    ///
+    /// # Panics
+    /// Where the features are not the pixels of a square.
+    #[must_use]
+    pub fn resized(&self, side: usize) -> Self {
+        let mut values = vec![0.0; self.len() * side * side];
+        for (index, out) in values.chunks_exact_mut(side * side).enumerate() {
+            square::Square::new(self.row(index)).look(square::View::WHOLE, side, out);
+        }
+        Self {
+            features: side * side,
+            values,
+            labels: self.labels.clone(),
+        }
+    }
+
+    /// Keeps the first cases.
+    pub fn truncate(&mut self, cases: usize) {
+        self.values.truncate(cases * self.features);
+        if let Some(labels) = &mut self.labels {
+            labels.truncate(cases);
+        }
+    }
+
     /// The values of one case, `[features]`.
     ///
     /// # Panics

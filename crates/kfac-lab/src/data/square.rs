@@ -15,7 +15,28 @@ pub(super) struct View {
     pub(super) zoom: f32,
 }
 
+impl View {
+    /// The square as it is.
+    pub(super) const WHOLE: Self = Self {
+        angle: 0.0,
+        zoom: 1.0,
+    };
+}
+
 impl Square {
+    /// A picture that is as high as wide.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub(super) fn new(pixels: &[f32]) -> Self {
+        let side = pixels.len().isqrt();
+        assert_eq!(side * side, pixels.len(), "the pixels of a square");
+        Self {
+            side,
+            pixels: pixels.to_vec(),
+        }
+    }
+
     /// The middle of a picture `[pixels.len() / width, width]` that is at least as high as wide.
     pub(super) fn middle(pixels: &[u8], width: usize) -> Self {
         let above = (pixels.len() / width - width) / 2;
