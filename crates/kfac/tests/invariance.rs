@@ -78,8 +78,7 @@ impl Maps {
     /// The logistic network seen as a tanh network, by `tanh(s) = 2 σ(2 s) − 1`.
     fn tanh_of_logistic() -> Self {
         let mut maps = Self::identity();
-        for hidden in 1..3 {
-            let d = WIDTHS[hidden];
+        for (hidden, &d) in WIDTHS.iter().enumerate().take(3).skip(1) {
             maps.omega[hidden] = Mat::from_fn(d + 1, d + 1, |i, j| match (i < d, j < d) {
                 (true, true) => 2.0 * f64::from(u8::from(i == j)),
                 (true, false) => -1.0,

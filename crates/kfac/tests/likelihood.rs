@@ -204,9 +204,9 @@ fn bernoulli_keeps_its_curvature_where_the_probability_rounds_to_one() {
     let outputs = Tensor::<2>::from_data([[20.0, -20.0]], &burn::tensor::Device::default());
     let factor = Bernoulli.fisher_factor_product(outputs.clone(), outputs.ones_like());
     let expected = (-10.0f64).exp();
-    host::to_vec::<f64, 2>(&factor)
-        .into_iter()
-        .for_each(|value| support::assert_near("√(p (1 − p))", value, expected, 1e-5));
+    for value in host::to_vec::<f64, 2>(&factor) {
+        support::assert_near("√(p (1 − p))", value, expected, 1e-5);
+    }
 }
 
 fn assert_frequencies<L: PredictiveDistribution>(loss: &L, targets: &Mat<f64>) {

@@ -146,10 +146,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         }
         // By Cauchy and Schwarz these are finite where the layers' own factors are.
         let links = sums.links.into_iter().map(|link| {
-            let Link::Sum(Some(sum)) = link else {
-                return None;
-            };
-            Some(CrossFactors {
+            link.sum.map(|sum| CrossFactors {
                 activation: sum.activation / cases as f64,
                 gradient: sum.gradient / cases as f64,
             })
@@ -177,11 +174,11 @@ struct FactorSum {
 
 /// The sums between a layer and the next.
 #[derive(Clone, Debug)]
-enum Link {
-    /// The two are not neighbours in a chain, or the structure does not ask.
-    Absent,
+struct Link {
+    /// Whether the two are neighbours in a chain and the structure asks for it.
+    wanted: bool,
     /// `None` before the first pass.
-    Sum(Option<CrossFactors>),
+    sum: Option<CrossFactors>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -192,20 +189,18 @@ enum Moments {
 }
 
 impl Link {
-    fn new(linked: bool) -> Self {
-        if linked {
-            Self::Sum(None)
-        } else {
-            Self::Absent
-        }
+    fn new(wanted: bool) -> Self {
+        Self { wanted, sum: None }
     }
 
     fn add(&mut self, this: &LayerCapture, next: &LayerCapture, moments: Moments) {
-        let Self::Sum(sum) = self else { return };
+        if !self.wanted {
+            return;
+        }
         let between = |this: &Tensor<2>, next: &Tensor<2>| cross_moment(this.clone(), next.clone());
         let activation = || between(&this.activations, &next.activations);
         let gradient = between(&this.output_gradients, &next.output_gradients);
-        *sum = Some(match (sum.take(), moments) {
+        self.sum = Some(match (self.sum.take(), moments) {
             (None, _) => CrossFactors {
                 activation: activation(),
                 gradient,

@@ -171,7 +171,7 @@ impl<'a> PreparedFactors<'a> {
     ) -> BlockInverse {
         match (&layers[index].form, self.previous) {
             (Form::Cholesky(pair), _) => BlockInverse::Factored(pair.inverse.clone()),
-            (Form::Block(block), _) => block.clone(),
+            (Form::Block(block), _) => BlockInverse::clone(block),
             (Form::None, Some(previous)) => previous.blocks()[index].clone(),
             (Form::None, None) => factors.layers[index].no_inverse(),
         }
@@ -183,38 +183,51 @@ impl<'a> PreparedFactors<'a> {
         factors: &HostSet<E>,
         repairs: &mut Vec<FactorRepair>,
     ) -> BlockTridiagonalInverse {
-        let given_next = |index: usize| {
-            let cross = factors.links[index].as_ref()?;
-            let (Form::Cholesky(this), Form::Cholesky(next)) =
-                (&layers[index].form, &layers[index + 1].form)
-            else {
-                return None; // one of the two kept its last inverse, as its repair says
-            };
-            let regression = cross.regression(&next.inverse);
-            let on = (self.kind.method, &factors.layers[index].place);
-            let block = cross.conditional((this, next), &regression, on);
-            Some(block.map(|block| (block, regression)).ok_or(index))
-        };
-        let coupled: Vec<_> = (0..layers.len()).into_par_iter().map(given_next).collect();
+        let given_next = |index: usize| self.given_next(layers, factors, index);
+        let given: Vec<_> = (0..layers.len()).into_par_iter().map(given_next).collect();
         let mut blocks = Vec::with_capacity(layers.len());
         let mut regressions: Vec<Option<Regression>> = Vec::with_capacity(layers.len());
-        for (index, coupled) in coupled.into_iter().enumerate() {
-            let (block, regression) = match coupled {
-                Some(Ok((block, regression))) => (block, Some(regression)),
-                Some(Err(_)) => {
+        for (index, given) in given.into_iter().enumerate() {
+            let (block, regression) = given
+                .unwrap_or_else(|action| {
+                    let layer = self.layers.path(index).to_owned();
+                    let factor = FactorKind::Activation;
                     repairs.push(FactorRepair {
-                        layer: self.layers.path(index).to_owned(),
-                        factor: FactorKind::Activation,
-                        action: FactorAction::CutFromNextLayer,
+                        layer,
+                        factor,
+                        action,
                     });
-                    (self.block(layers, factors, index), None)
-                }
-                None => (self.block(layers, factors, index), None),
-            };
-            blocks.push(block);
+                    None
+                })
+                .unzip();
+            blocks.push(block.unwrap_or_else(|| self.block(layers, factors, index)));
             regressions.push(regression);
         }
         BlockTridiagonalInverse::new(BlockDiagonalInverse::new(blocks), regressions)
+    }
+
+    /// A layer given the next one: `None` where the two are not linked (one of them may have kept its
+    /// last inverse, as its repair says), an action where the decomposition failed.
+    fn given_next<E: Scalar>(
+        &self,
+        layers: &[LayerInverse<E>],
+        factors: &HostSet<E>,
+        index: usize,
+    ) -> Result<Option<(BlockInverse, Regression)>, FactorAction> {
+        let Some(cross) = &factors.links[index] else {
+            return Ok(None);
+        };
+        let (Form::Cholesky(this), Form::Cholesky(next)) =
+            (&layers[index].form, &layers[index + 1].form)
+        else {
+            return Ok(None);
+        };
+        let regression = cross.regression(&next.inverse);
+        let on = (self.kind.method, &factors.layers[index].place);
+        let block = cross.conditional((this, next), &regression, on);
+        block
+            .map(|block| Some((block, regression)))
+            .ok_or(FactorAction::CutFromNextLayer)
     }
 }
 
@@ -226,7 +239,7 @@ struct LayerInverse<E> {
 
 enum Form<E> {
     Cholesky(Box<CholeskyPair<E>>),
-    Block(BlockInverse),
+    Block(Box<BlockInverse>),
     /// It could not be computed.
     None,
 }
@@ -241,7 +254,9 @@ impl<E: Scalar> LayerInverse<E> {
             HostForm::Matrices(matrices) => of(factors.cholesky(matrices, gamma), |pair| {
                 Form::Cholesky(Box::new(pair))
             }),
-            HostForm::Eigen(eigen) => of(factors.eigen(eigen, (kind.damping, gamma)), Form::Block),
+            HostForm::Eigen(eigen) => of(factors.eigen(eigen, (kind.damping, gamma)), |block| {
+                Form::Block(Box::new(block))
+            }),
         }
     }
 }
