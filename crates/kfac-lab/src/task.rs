@@ -193,7 +193,6 @@ impl Task {
         };
         match name {
             TaskName::Curves => Self {
-                initial_lambda: 1e-3,
                 first_order_batch: 250,
                 iterations: 250,
                 ..base

@@ -68,7 +68,9 @@ mod vector;
 pub use capture::{Coverage, DenseLayer, Layers, ParameterRow, ParameterTable, Tape};
 pub use cases::{Batch, Cases};
 pub use curvature::{FisherEstimate, InverseStructure};
-pub use damping::{DampingScheme, FactorAction, FactorRepair, InverseMethod, LambdaAction, PiNorm};
+pub use damping::{
+    DampingScheme, DampingStart, FactorAction, FactorRepair, InverseMethod, LambdaAction, PiNorm,
+};
 pub use error::{InitError, Quantity, StepError};
 pub use loss::{Bernoulli, Categorical, Gaussian, PredictiveDistribution};
 pub use network::{Jvp, Network};

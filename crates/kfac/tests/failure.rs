@@ -162,7 +162,7 @@ fn poisoned(rows: usize, columns: usize, bad: f64) -> Tensor<2> {
 }
 
 fn config() -> KfacConfig {
-    KfacConfig::new()
+    KfacConfig::paper()
         .with_initial_lambda(1.0)
         .with_lambda_period(1)
 }

@@ -222,7 +222,7 @@ const STRUCTURES: [InverseStructure; 2] = [
 
 /// No damping to speak of: γ is 1e-150.
 fn undamped(structure: InverseStructure, rule: Rule) -> KfacConfig {
-    KfacConfig::new()
+    KfacConfig::paper()
         .with_l2(0.0)
         .with_initial_lambda(1e-300)
         .with_statistics_fraction(1.0)

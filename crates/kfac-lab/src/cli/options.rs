@@ -115,7 +115,7 @@ impl FromStr for ScheduleArgument {
 #[command(next_help_heading = "K-FAC")]
 pub(super) struct KfacArguments {
     /// Whose settings to start from
-    #[arg(long, value_enum, default_value_t = Preset::Paper)]
+    #[arg(long, value_enum, default_value_t = Preset::Recommended)]
     preset: Preset,
     /// First damping λ of the quadratic model; large is safe, small is fast [default: the task's]
     #[arg(long, value_name = "LAMBDA")]
@@ -157,6 +157,8 @@ pub(super) struct KfacArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Preset {
+    /// The paper's, but for the start: λ falls fast while it is far too large
+    Recommended,
     /// The settings of the paper's experiments
     Paper,
     /// The settings of the authors' released code
@@ -197,7 +199,8 @@ impl KfacArguments {
     /// The configuration for a task.
     pub(super) fn config(&self, task: &Task, seed: u64) -> KfacConfig {
         let preset = match self.preset {
-            Preset::Paper => KfacConfig::new(),
+            Preset::Recommended => KfacConfig::new(),
+            Preset::Paper => KfacConfig::paper(),
             Preset::ReleasedCode => KfacConfig::released_code(),
         };
         let factored = |pi| DampingScheme::FactoredTikhonov { pi };

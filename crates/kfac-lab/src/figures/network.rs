@@ -62,7 +62,7 @@ pub(super) fn partly_trained(options: &FiguresOptions) -> Result<Trained> {
     let hidden = vec![Activation::Tanh; WIDTHS.len() - 2];
     let weights = initialise::sparse(&WIDTHS, &hidden, options.seed);
     let mut model = Mlp::new(&weights, hidden, (&device.clone().autodiff(), precision));
-    let config = KfacConfig::new()
+    let config = KfacConfig::paper()
         .with_initial_lambda(1.0)
         .with_statistics_fraction(1.0)
         .with_model_fraction(1.0)

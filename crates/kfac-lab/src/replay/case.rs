@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 use kfac::{
-    DampingScheme, FisherEstimate, InverseMethod, InverseStructure, KfacConfig, Momentum, PiNorm,
+    DampingScheme, FisherEstimate, InverseMethod, InverseStructure, KfacConfig,
+    Momentum, PiNorm,
 };
 use serde::Deserialize;
 
@@ -167,7 +168,7 @@ impl Case {
             InverseMethod::Cholesky
         };
         let decay = config.omega1_per_step.unwrap_or(0.95);
-        Ok(KfacConfig::new()
+        Ok(KfacConfig::paper()
             .with_l2(config.eta)
             .with_initial_lambda(config.lambda0)
             .with_lambda_decay(decay)

@@ -6,6 +6,7 @@ mod host_factors;
 mod inverse;
 mod lambda;
 mod repair;
+mod start;
 mod tikhonov;
 
 pub use gamma::{GammaBounds, gamma_candidates};
@@ -13,4 +14,6 @@ pub use inverse::InverseMethod;
 pub(crate) use inverse::{DampedInverse, InverseKind, PreparedFactors};
 pub use lambda::{LambdaAction, LevenbergMarquardt};
 pub use repair::{FactorAction, FactorRepair};
+pub use start::DampingStart;
+pub(crate) use start::calibrated_lambda;
 pub use tikhonov::{DampingScheme, PiNorm, factored_pi};

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::averaging::IterateAveraging;
 use crate::{
     curvature::{FisherEstimate, InverseStructure},
-    damping::{DampingScheme, GammaBounds, InverseKind, InverseMethod, PiNorm},
+    damping::{DampingScheme, DampingStart, GammaBounds, InverseKind, InverseMethod, PiNorm},
 };
 
-/// The settings of [`Kfac`](super::Kfac); [`new`](KfacConfig::new) gives the paper's.
+/// The settings of [`Kfac`](super::Kfac).
 ///
-/// Nothing has to be tuned: the defaults train the paper's autoencoders. What is worth knowing:
-/// `initial_lambda` of 150 suits deep autoencoders, about 1 classifiers, and an unsuitable value
-/// shows in the first dozens of iterations.
+/// Nothing has to be tuned: the defaults of [`new`](KfacConfig::new) train deep autoencoders and
+/// classifiers alike. They are the paper's, but for how λ and γ start; [`paper`](KfacConfig::paper) has
+/// that too.
 ///
 /// # Example
 ///
@@ -33,9 +33,13 @@ pub struct KfacConfig {
     pub l2: f64,
     /// First value of λ, the damping of the quadratic model (section 6.5).
     ///
-    /// Above 0, default 150: rather too large than too small. Less makes the first steps bolder.
+    /// Above 0, default 150: rather too large than too small. With a fixed start less makes the first
+    /// steps bolder; the calibrated start finds its own value below.
     #[config(default = 150.0)]
     pub initial_lambda: f64,
+    /// How λ and γ start. Default: calibrated in the first iterations.
+    #[config(default = "DampingStart::Calibrated")]
+    pub damping_start: DampingStart,
     /// Factor of λ an iteration when the model is good, `ω₁ = lambda_decay^lambda_period` (6.5).
     ///
     /// In (0, 1), default 0.95. Nearer to one adapts λ more slowly.
@@ -199,10 +203,20 @@ pub enum ConfigFault {
 type Range = (&'static str, f64, bool, &'static str);
 
 impl KfacConfig {
-    /// The settings of the authors' released code, where they differ from the paper's: the whole
-    /// batch for the quadratic model.
+    /// The settings of the paper's experiments: λ and γ start as [`DampingStart::Fixed`] says.
+    ///
+    /// Deep autoencoders want the default `initial_lambda` of 150, classifiers about 1; an unsuitable
+    /// value shows in the first dozens of iterations.
+    pub fn paper() -> Self {
+        Self::new().with_damping_start(DampingStart::Fixed)
+    }
+
+    /// The settings of the authors' released code: the paper's, with the whole batch for the quadratic
+    /// model.
     pub fn released_code() -> Self {
-        Self::new().with_model_fraction(1.0).with_model_min_cases(0)
+        Self::paper()
+            .with_model_fraction(1.0)
+            .with_model_min_cases(0)
     }
 
     /// All faults of the settings; empty for a good configuration.
@@ -346,6 +360,11 @@ impl KfacConfig {
             damping: self.damping,
             method: self.inverse_method,
         }
+    }
+
+    /// γ where it follows λ: `√(λ + η)`.
+    pub(crate) fn gamma_of(&self, lambda: f64) -> f64 {
+        (lambda + self.l2).sqrt()
     }
 
     pub(crate) fn omega_lambda(&self) -> f64 {

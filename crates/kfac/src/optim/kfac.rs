@@ -11,7 +11,7 @@ use crate::{
     capture::{Layers, ParameterTable},
     cases::Batch,
     curvature::FisherInverse,
-    damping::{LambdaAction, LevenbergMarquardt},
+    damping::{DampingStart, LambdaAction, LevenbergMarquardt},
     error::StepError,
     loss::PredictiveDistribution,
     network::Network,
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) iteration: u64,
     pub(super) lambda: f64,
     pub(super) gamma: f64,
+    /// Whether λ and γ still follow [`DampingStart::Calibrated`].
+    pub(super) calibrating: bool,
     pub(super) previous_step: Option<ParameterVector>,
     /// The average of the iterates that a step has started from. The last one joins only when its
     /// objective turns out finite.
@@ -55,7 +57,8 @@ impl State {
             inverse: None,
             iteration: 0,
             lambda: config.initial_lambda,
-            gamma: (config.initial_lambda + config.l2).sqrt(),
+            gamma: config.gamma_of(config.initial_lambda),
+            calibrating: config.damping_start == DampingStart::Calibrated,
             previous_step: None,
             average: IterateAverage::new(config.averaging),
         }

@@ -99,6 +99,8 @@ pub struct LambdaReport {
     pub reduction_ratio: Option<f64>,
     /// What the Levenberg-Marquardt rule did, where an update was due.
     pub action: Option<LambdaAction>,
+    /// Whether λ fell by the calibration at the start, and not by the rule.
+    pub calibrated: bool,
 }
 
 /// A candidate of the search for γ.

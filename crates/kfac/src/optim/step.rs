@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cases::Batch,
     curvature::FisherEstimator,
-    damping::{LevenbergMarquardt, PreparedFactors, gamma_candidates},
+    damping::{LevenbergMarquardt, PreparedFactors, calibrated_lambda, gamma_candidates},
     error::{Quantity, StepError},
     loss::PredictiveDistribution,
     network::Network,
@@ -122,7 +122,8 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         let (config, state) = (self.config(), self.state);
         let searching = self.iteration().is_multiple_of(config.gamma_period);
         let inverse = state.inverse.as_ref();
-        let stale = inverse.filter(|_| !config.refreshes(self.iteration()));
+        let refreshes = state.calibrating || config.refreshes(self.iteration());
+        let stale = inverse.filter(|_| !refreshes);
         if let Some(inverse) = stale {
             let direction = inverse.multiply(gradient).scaled(-1.0);
             clock.lap(&mut times.proposal);
@@ -214,14 +215,21 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             trial_objective: None,
             reduction_ratio: None,
             action: None,
+            calibrated: false,
         };
-        if !self.iteration().is_multiple_of(self.config().lambda_period) {
+        let due = self.iteration().is_multiple_of(self.config().lambda_period);
+        if !due && !self.state.calibrating {
             return Ok((report, StepOutcome::Taken));
         }
         let objective_of = self.optimizer.objective_of();
         let trial = objective_of.value(&path.model, &path.end, self.batch)?;
         let (ratio, action) = LevenbergMarquardt::judge(objective, trial, model_change);
-        report.after = self.optimizer.lambda_rule().apply(lambda, action);
+        let (iteration, l2) = (self.iteration(), self.config().l2);
+        let calibrated = calibrated_lambda(lambda, ratio, (iteration, l2));
+        let calibrated = calibrated.filter(|_| self.state.calibrating);
+        let rule = self.optimizer.lambda_rule();
+        report.calibrated = calibrated.is_some();
+        report.after = calibrated.unwrap_or_else(|| rule.apply(lambda, action));
         report.trial_objective = Some(trial);
         report.reduction_ratio = Some(ratio);
         report.action = Some(action);
@@ -276,7 +284,12 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             inverse: refreshed.or_else(|| self.state.inverse.clone()),
             iteration: report.iteration,
             lambda: report.lambda.after,
-            gamma: report.gamma,
+            gamma: if report.lambda.calibrated {
+                self.config().gamma_of(report.lambda.after)
+            } else {
+                report.gamma
+            },
+            calibrating: report.lambda.calibrated,
             previous_step: None,
             average: self.state.average.clone(),
         }

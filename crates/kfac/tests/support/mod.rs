@@ -26,7 +26,7 @@ pub(crate) const DIFFERENCE: f64 = 1e-5;
 
 /// Whole-batch statistics and model with the exact Fisher: nothing is sampled.
 pub(crate) fn exact_config() -> KfacConfig {
-    KfacConfig::new()
+    KfacConfig::paper()
         .with_l2(0.01)
         .with_initial_lambda(0.5)
         .with_statistics_fraction(1.0)
