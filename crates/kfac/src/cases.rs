@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 /// your own when a network takes several inputs, or when cases are to be loaded only once they are
 /// needed: large batches are evaluated in chunks, each cut by [`slice`](Cases::slice) just before it is
 /// used, so a lazy type never holds more than one chunk on the device.
-pub trait Cases: Clone {
+pub trait Cases: Clone + Send {
     /// The number of cases.
     fn len(&self) -> usize;
 

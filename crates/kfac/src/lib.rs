@@ -61,6 +61,7 @@ pub mod linalg;
 pub mod loss;
 mod network;
 pub mod optim;
+mod parts;
 mod random;
 pub mod statistics;
 mod vector;

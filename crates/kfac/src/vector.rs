@@ -1,6 +1,6 @@
 //! Vectors in parameter space: gradients, proposals, steps.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::linalg::host;
 
@@ -21,6 +21,15 @@ impl ParameterVector {
     #[must_use]
     pub fn zeros_like(&self) -> Self {
         self.map(|block| block.zeros_like())
+    }
+
+    /// The device of the matrices.
+    ///
+    /// # Panics
+    ///
+    /// Where there are none.
+    pub(crate) fn device(&self) -> Device {
+        self.blocks[0].device()
     }
 
     /// The layers' matrices.

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 use kfac::{
-    DampingScheme, FisherEstimate, InverseMethod, InverseStructure, KfacConfig,
-    Momentum, PiNorm,
+    DampingScheme, FisherEstimate, InverseMethod, InverseStructure, KfacConfig, Momentum, PiNorm,
 };
 use serde::Deserialize;
 

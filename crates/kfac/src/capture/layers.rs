@@ -153,6 +153,12 @@ impl Layers {
         model.map(&mut self.writer(vector, Others::Keep))
     }
 
+    /// The model with leaves of its own for the layers' parameters, and no gradient for all others: its
+    /// backward pass has nothing in common with that of the model or of another copy.
+    pub(crate) fn isolated<M: Module>(&self, model: M, vector: &ParameterVector) -> M {
+        model.map(&mut self.writer(vector, Others::Freeze))
+    }
+
     /// A model that holds a direction: the layers' parameters from `vector`, all others zero.
     pub(crate) fn tangent<M: Module>(&self, model: M, vector: &ParameterVector) -> M {
         model.map(&mut self.writer(vector, Others::Zero))
@@ -234,6 +240,7 @@ impl ModuleVisitor for TakenGradients<'_> {
 
 enum Others {
     Keep,
+    Freeze,
     Zero,
 }
 
@@ -245,11 +252,13 @@ struct Writer {
 impl ModuleMapper for Writer {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let value = self.values.remove(&param.id);
-        let zero = matches!(self.others, Others::Zero);
-        param.map(|old| match value {
-            Some(new) => like_parameter(&old, new.reshape(old.dims())),
-            None if zero => like_parameter(&old, old.clone().inner().zeros_like()),
-            None => old,
+        param.map(|old| match (value, &self.others) {
+            (Some(new), _) => like_parameter(&old, new.reshape(old.dims())),
+            (None, Others::Keep) => old,
+            (None, Others::Freeze) => {
+                like_parameter(&old, old.clone().inner()).set_require_grad(false)
+            }
+            (None, Others::Zero) => like_parameter(&old, old.clone().inner().zeros_like()),
         })
     }
 }

@@ -25,7 +25,7 @@ use crate::random::RandomStream;
 /// # References
 ///
 /// Martens and Grosse (2015), section 2, arXiv 1503.05671.
-pub trait PredictiveDistribution: Clone + std::fmt::Debug {
+pub trait PredictiveDistribution: Clone + std::fmt::Debug + Sync {
     /// The loss of each case, summed over the outputs.
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1>;
 

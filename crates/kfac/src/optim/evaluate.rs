@@ -9,6 +9,7 @@ use crate::{
     linalg::host,
     loss::PredictiveDistribution,
     network::Network,
+    parts::Parts,
     vector::ParameterVector,
 };
 
@@ -47,12 +48,22 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
     ) -> Result<f64, StepError> {
         check_batch(batch)?;
         let model = model.valid();
+        let parts = self.parts(parameters, batch);
+        let losses = parts.map(
+            batch,
+            || model.clone(),
+            |model, part| {
+                let outputs = model.forward(part.inputs, &mut Tape::off()).inner();
+                let targets = part.targets.inner();
+                check_shapes(&outputs, &targets)?;
+                Ok(host::sum(
+                    self.loss.negative_log_likelihood(outputs, targets),
+                ))
+            },
+        );
         let mut sum = 0.0;
-        for chunk in batch.chunks(self.chunk_size) {
-            let outputs = model.forward(chunk.inputs, &mut Tape::off()).inner();
-            let targets = chunk.targets.inner();
-            check_shapes(&outputs, &targets)?;
-            sum += host::sum(self.loss.negative_log_likelihood(outputs, targets));
+        for loss in losses {
+            sum += loss?;
         }
         Ok(sum / batch.len() as f64 + 0.5 * self.l2 * parameters.dot(parameters))
     }
@@ -71,10 +82,19 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         check_batch(batch)?;
         let mut loss = 0.0;
         let mut sum: Option<ParameterVector> = None;
-        for chunk in batch.chunks(self.chunk_size) {
-            let (part, gradient) = self.chunk_gradient(model, chunk)?;
+        let parts = self.parts(parameters, batch);
+        let evaluated = parts.map(
+            batch,
+            || self.layers.isolated(model.clone(), parameters),
+            |model, part| self.part_gradient(&model, part),
+        );
+        for part in evaluated {
+            let (part, gradient) = part?;
             loss += part;
-            sum = Some(sum.map_or(gradient.clone(), |sum| sum.add_scaled(&gradient, 1.0)));
+            sum = Some(match sum {
+                None => gradient,
+                Some(sum) => sum.add_scaled(&gradient, 1.0),
+            });
         }
         let objective = loss / batch.len() as f64 + 0.5 * self.l2 * parameters.dot(parameters);
         if !objective.is_finite() {
@@ -97,15 +117,19 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         Ok((objective, gradient))
     }
 
-    /// The summed loss of a chunk and its gradient.
-    fn chunk_gradient<M: Network>(
+    fn parts<I: Cases>(&self, parameters: &ParameterVector, batch: &Batch<I>) -> Parts {
+        Parts::new(batch.len(), self.chunk_size, &parameters.device())
+    }
+
+    /// The summed loss of a part and its gradient.
+    fn part_gradient<M: Network>(
         &self,
         model: &M,
-        chunk: Batch<M::Input>,
+        part: Batch<M::Input>,
     ) -> Result<(f64, ParameterVector), StepError> {
-        let outputs = model.forward(chunk.inputs, &mut Tape::off());
+        let outputs = model.forward(part.inputs, &mut Tape::off());
         let plain = outputs.clone().inner();
-        let targets = chunk.targets.inner();
+        let targets = part.targets.inner();
         check_shapes(&plain, &targets)?;
         // The closed form of the output gradient seeds the backward pass: differentiating the loss
         // would walk its six element-wise operations backwards for the same numbers.

@@ -9,6 +9,7 @@ use crate::{
     linalg::{host, pseudo_inverse_solve},
     loss::PredictiveDistribution,
     network::Network,
+    parts::Parts,
     vector::ParameterVector,
 };
 
@@ -107,22 +108,31 @@ impl Subspace {
 /// `(Bᵀ J v_i) · (Bᵀ J v_j)`, accumulated in `f64` (appendix C).
 pub(super) fn fisher_gram<M: Network, L: PredictiveDistribution>(
     (model, layers, loss): (&M, &Layers, &L),
-    chunks: impl Iterator<Item = Batch<M::Input>>,
+    (batch, chunk_size): (&Batch<M::Input>, usize),
     directions: &[ParameterVector],
     method: DirectionalDerivatives,
 ) -> Mat<f64> {
     let n = directions.len();
-    let mut sum = Mat::zeros(n, n);
-    let mut cases = 0;
-    for chunk in chunks {
-        cases += chunk.len();
-        let jvp = directional_derivatives(model, layers, &chunk.inputs, directions, method);
-        let outputs = jvp.outputs;
-        let factor = |jv| loss.fisher_factor_transpose_product(outputs.clone(), jv);
-        let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
-        sum += symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()));
-    }
-    sum * faer::Scale(1.0 / cases as f64)
+    let model = model.valid();
+    let Some(device) = directions.first().map(ParameterVector::device) else {
+        return Mat::zeros(0, 0);
+    };
+    let parts = Parts::new(batch.len(), chunk_size, &device);
+    let grams = parts.map(
+        batch,
+        || model.clone(),
+        |model, part| {
+            let jvp = directional_derivatives(&model, layers, &part.inputs, directions, method);
+            let outputs = jvp.outputs;
+            let factor = |jv| loss.fisher_factor_transpose_product(outputs.clone(), jv);
+            let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
+            symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()))
+        },
+    );
+    let sum = grams
+        .into_iter()
+        .fold(Mat::zeros(n, n), |sum, part| sum + part);
+    sum * faer::Scale(1.0 / batch.len() as f64)
 }
 
 fn symmetric(n: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {

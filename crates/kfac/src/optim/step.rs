@@ -169,8 +169,8 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             .batch
             .head(config.model_fraction, config.model_min_cases);
         let network = (self.model, &self.optimizer.layers, &self.optimizer.loss);
-        let chunks = subset.chunks(config.chunk_size);
-        let fisher = fisher_gram(network, chunks, &directions, config.derivatives);
+        let cases = (&subset, config.chunk_size);
+        let fisher = fisher_gram(network, cases, &directions, config.derivatives);
         let subspace = Subspace::new(&directions, gradient, fisher);
         let damping = self.state.lambda + config.l2;
         choose(proposals, &subspace, previous.is_some(), damping).ok_or(StepError::NonFinite {
