@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::{
-    plot::{Chart, Curve, Emphasis, Scale},
+    plot::{Chart, Curve, Emphasis, PlotError, Scale},
     train::{Evaluation, StepRecord},
 };
 
@@ -35,7 +35,8 @@ type Quantity<'a> = (&'a str, &'a str, fn(&Evaluation) -> f64);
 /// Name and position of a horizontal axis.
 type Axis = (&'static str, fn(&StepRecord) -> f64);
 
-/// Writes error and objective against iterations and against seconds, four SVG files.
+/// Writes error and objective against iterations and against seconds, four SVG files; none for a
+/// quantity that is zero throughout.
 ///
 /// # Errors
 /// Where a file cannot be written.
@@ -68,7 +69,11 @@ pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result
                 y_scale: Scale::Log,
                 curves: runs.iter().map(curve).collect(),
             };
-            chart.write_svg(&folder.join(format!("{quantity}-{axis}.svg")))?;
+            match chart.write_svg(&folder.join(format!("{quantity}-{axis}.svg"))) {
+                // An error of zero throughout has no place on a logarithmic axis: no picture.
+                Ok(()) | Err(PlotError::Empty { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(())

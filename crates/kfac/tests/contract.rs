@@ -16,7 +16,7 @@ const STEPS: usize = 10;
 
 /// The paper's settings, with damping for a small problem.
 fn config(method: InverseMethod) -> KfacConfig {
-    KfacConfig::new()
+    KfacConfig::paper()
         .with_inverse_method(method)
         .with_initial_lambda(0.1)
         .with_statistics_fraction(0.5)

@@ -1,6 +1,7 @@
 //! The optimizers that a task can be trained with, behind one interface.
 
 mod first_order;
+mod gradients;
 mod nesterov;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{loss::Loss, network::Mlp, task::Task};
 use first_order::FirstOrder;
+use gradients::MeanGradients;
 use nesterov::Nesterov;
 
 /// A method and its settings.
@@ -95,17 +97,20 @@ impl MethodConfig {
     /// # Errors
     /// Where K-FAC refuses its configuration.
     pub fn start(&self, model: &Mlp, loss: Loss, example: &Tensor<2>) -> Result<Method> {
+        let gradients = || MeanGradients::new(model, loss, example);
         Ok(match self {
             Self::Kfac(config) => Method::Kfac(Box::new(config.init(model, loss, example)?)),
             Self::Sgd { rate, momentum, l2 } => {
-                Method::FirstOrder(FirstOrder::sgd((*rate, *momentum), *l2, loss))
+                Method::FirstOrder(FirstOrder::sgd((*rate, *momentum), *l2, gradients()))
             }
-            Self::Adam { rate, l2 } => Method::FirstOrder(FirstOrder::adam(*rate, *l2, loss)),
+            Self::Adam { rate, l2 } => {
+                Method::FirstOrder(FirstOrder::adam(*rate, *l2, gradients()))
+            }
             Self::Nag {
                 rate,
                 max_momentum,
                 l2,
-            } => Method::Nesterov(Nesterov::new((*rate, *max_momentum), *l2, loss)),
+            } => Method::Nesterov(Nesterov::new((*rate, *max_momentum), *l2, gradients())),
         })
     }
 }

@@ -9,8 +9,8 @@ use burn::{
 };
 use kfac::{Batch, StepError};
 
-use super::{StepSummary, first_order::mean_gradients};
-use crate::{loss::Loss, network::Mlp};
+use super::{StepSummary, gradients::MeanGradients};
+use crate::network::Mlp;
 
 /// Nesterov's accelerated gradient with the schedule of Sutskever et al. (2013).
 ///
@@ -26,18 +26,18 @@ pub struct Nesterov {
     rate: f64,
     max_momentum: f64,
     l2: f64,
-    loss: Loss,
+    gradients: MeanGradients,
     steps: u64,
     velocity: HashMap<ParamId, Tensor<1>>,
 }
 
 impl Nesterov {
-    pub(super) fn new((rate, max_momentum): (f64, f64), l2: f64, loss: Loss) -> Self {
+    pub(super) fn new((rate, max_momentum): (f64, f64), l2: f64, gradients: MeanGradients) -> Self {
         Self {
             rate,
             max_momentum,
             l2,
-            loss,
+            gradients,
             steps: 0,
             velocity: HashMap::new(),
         }
@@ -48,7 +48,7 @@ impl Nesterov {
         model: &mut Mlp,
         batch: &Batch<Tensor<2>>,
     ) -> Result<StepSummary, StepError> {
-        let (objective, gradients) = mean_gradients(model, self.loss, batch)?;
+        let (objective, gradients) = self.gradients.of(model, batch)?;
         let mut update = Update {
             gradients,
             momentum: momentum(self.steps, self.max_momentum),
