@@ -35,25 +35,31 @@ impl Parts {
 
     /// What `evaluate` makes of each part, in their order. `prepare` gives each part what it needs of
     /// its own.
+    ///
+    /// Lazy: no more results are held than parts are evaluated at once, and nothing is evaluated after
+    /// the last one asked for.
     pub(crate) fn map<I, P, R>(
         self,
         batch: &Batch<I>,
         prepare: impl Fn() -> P,
         evaluate: impl Fn(P, Batch<I>) -> R + Sync,
-    ) -> Vec<R>
+    ) -> impl Iterator<Item = R>
     where
         I: Cases,
         P: Send,
         R: Send,
     {
-        let mut results = Vec::new();
-        let mut parts = batch.chunks(self.size).peekable();
-        while parts.peek().is_some() {
+        let mut parts = batch.chunks(self.size);
+        let next_group = move || {
             let group = parts.by_ref().take(self.at_once);
             let group: Vec<(P, Batch<I>)> = group.map(|part| (prepare(), part)).collect();
-            results.par_extend(group.into_par_iter().map(|(own, part)| evaluate(own, part)));
-        }
-        results
+            let results = group
+                .into_par_iter()
+                .map(|(own, part)| evaluate(own, part))
+                .collect::<Vec<R>>();
+            (!results.is_empty()).then_some(results)
+        };
+        std::iter::from_fn(next_group).flatten()
     }
 }
 

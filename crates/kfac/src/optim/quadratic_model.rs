@@ -129,9 +129,7 @@ pub(super) fn fisher_gram<M: Network, L: PredictiveDistribution>(
             symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()))
         },
     );
-    let sum = grams
-        .into_iter()
-        .fold(Mat::zeros(n, n), |sum, part| sum + part);
+    let sum = grams.fold(Mat::zeros(n, n), |sum, part| sum + part);
     sum * faer::Scale(1.0 / batch.len() as f64)
 }
 
