@@ -2,7 +2,10 @@
 
 use burn::tensor::Tensor;
 
-use super::{block::sandwich, block_tridiagonal::Regression};
+use super::{
+    block::{KroneckerInverse, sandwich},
+    block_tridiagonal::Regression,
+};
 use crate::{
     linalg::{self, NotPositiveDefinite, host},
     statistics::{CrossFactors, FactorSet, KroneckerFactors},
@@ -62,10 +65,11 @@ impl FisherApproximation {
         let regression = |(layer, link): (usize, &Option<CrossFactors>)| {
             let Some(cross) = link else { return Ok(None) };
             let next = &factors.layers[layer + 1];
-            Ok(Some(Regression {
-                activation: cross.activation.clone().matmul(inverse(&next.activation)?),
-                gradient: cross.gradient.clone().matmul(inverse(&next.gradient)?),
-            }))
+            let next = KroneckerInverse {
+                activation: inverse(&next.activation)?,
+                gradient: inverse(&next.gradient)?,
+            };
+            Ok(Some(Regression::new(cross, &next)))
         };
         let regressions = factors.links.iter().enumerate().map(regression);
         Ok(Self {
@@ -107,11 +111,7 @@ impl FisherApproximation {
         let own = sandwich(activation, v.clone(), gradient);
         match (&self.factors.links[layer], &self.regressions[layer]) {
             (Some(cross), Some(psi)) => {
-                let predicted = |cross: &Tensor<2>, psi: &Tensor<2>| {
-                    cross.clone().matmul(psi.clone().transpose())
-                };
-                let c = predicted(&cross.activation, &psi.activation);
-                let d = predicted(&cross.gradient, &psi.gradient);
+                let [c, d] = psi.explained(cross);
                 own - sandwich(&c, v, &d)
             }
             _ => own,

@@ -2,8 +2,11 @@
 
 use burn::tensor::Tensor;
 
-use super::{block::sandwich, block_diagonal::BlockDiagonalInverse};
-use crate::vector::ParameterVector;
+use super::{
+    block::{KroneckerInverse, sandwich},
+    block_diagonal::BlockDiagonalInverse,
+};
+use crate::{statistics::CrossFactors, vector::ParameterVector};
 
 /// The linear regression of a layer's parameters on those of the next: `Ψ_{i,i+1} = Ψᴬ ⊗ Ψᴳ`.
 ///
@@ -23,6 +26,25 @@ pub struct Regression {
 }
 
 impl Regression {
+    /// The regression of a layer on the next, from the factors between them and the inverses of the
+    /// next one's own.
+    pub fn new(cross: &CrossFactors, next: &KroneckerInverse) -> Self {
+        Self {
+            activation: cross.activation.clone().matmul(next.activation.clone()),
+            gradient: cross.gradient.clone().matmul(next.gradient.clone()),
+        }
+    }
+
+    /// The parts of a layer's own two factors that the next layer explains: `Ψᴬ Ā_ii Ψᴬᵀ` and
+    /// `Ψᴳ G_{i+1,i+1} Ψᴳᵀ`.
+    pub fn explained(&self, cross: &CrossFactors) -> [Tensor<2>; 2] {
+        let by = |cross: &Tensor<2>, psi: &Tensor<2>| cross.clone().matmul(psi.clone().transpose());
+        [
+            by(&cross.activation, &self.activation),
+            by(&cross.gradient, &self.gradient),
+        ]
+    }
+
     /// `Ψ v` of a matrix of the next layer: `Ψᴬ V Ψᴳᵀ`.
     pub fn multiply(&self, v: &Tensor<2>) -> Tensor<2> {
         let right = self.gradient.clone().transpose();

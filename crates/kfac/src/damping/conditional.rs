@@ -1,6 +1,5 @@
 //! A layer given the next one of its chain: `Ψ` and `Σ⁻¹` (section 4.3, appendix B).
 
-use burn::tensor::Tensor;
 use faer::Mat;
 
 use super::{
@@ -43,11 +42,7 @@ impl<E: Scalar> HostCross<E> {
 
     /// `Ψ_{i,i+1}`.
     pub(super) fn regression(&self, next: &KroneckerInverse) -> Regression {
-        let on = |cross: &Tensor<2>, inverse: &Tensor<2>| cross.clone().matmul(inverse.clone());
-        Regression {
-            activation: on(&self.device.activation, &next.activation),
-            gradient: on(&self.device.gradient, &next.gradient),
-        }
+        Regression::new(&self.device, next)
     }
 
     /// `Σ_{i|i+1}⁻¹`, or `None` where an eigendecomposition fails.
@@ -94,22 +89,11 @@ impl<E: Scalar> HostCross<E> {
         regression: &Regression,
         epsilon: f64,
     ) -> BlockInverse {
-        let quotient = |inverse: &Tensor<2>, cross: &Tensor<2>, psi: &Tensor<2>| {
-            let explained = cross.clone().matmul(psi.clone().transpose());
-            inverse.clone().matmul(explained)
-        };
-        let mut p = quotient(
-            &unconditional.activation,
-            &self.device.activation,
-            &regression.activation,
-        );
-        let mut q = quotient(
-            &unconditional.gradient,
-            &self.device.gradient,
-            &regression.gradient,
-        );
+        let [c, d] = regression.explained(&self.device);
+        let mut p = unconditional.activation.clone().matmul(c);
+        let mut q = unconditional.gradient.clone().matmul(d);
         let mut powers = Vec::new();
-        while powers.len() < MAX_POWERS && norm(&p) * norm(&q) > epsilon {
+        while powers.len() < MAX_POWERS && host::norm(&p) * host::norm(&q) > epsilon {
             powers.push((p.clone(), q.clone()));
             p = p.clone().matmul(p);
             q = q.clone().matmul(q);
@@ -160,8 +144,4 @@ fn with_directions<E: Scalar>(
         gradient_directions: place.tensor(&gradient.directions),
         reciprocals: place.tensor(&reciprocals),
     }
-}
-
-fn norm(tensor: &Tensor<2>) -> f64 {
-    host::sum(tensor.clone() * tensor.clone()).sqrt()
 }

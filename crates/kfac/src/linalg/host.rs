@@ -55,6 +55,11 @@ pub fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
     tensor.to_data().iter::<E>().collect()
 }
 
+/// The Euclidean norm of all elements, accumulated like [`sum`].
+pub fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
+    sum(tensor.clone() * tensor.clone()).sqrt()
+}
+
 /// The sum of all elements: along the last axis on the device, over the rest in `f64` on the host.
 ///
 /// A plain device sum in `f32` loses the digits that the damping decisions of section 6 need, and

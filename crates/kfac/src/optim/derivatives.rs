@@ -1,6 +1,6 @@
 //! Directional derivatives of the network's outputs (appendix C).
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
 
 use super::config::DirectionalDerivatives;
 use crate::{
@@ -52,14 +52,14 @@ pub fn directional_derivatives<M: Network>(
     };
     let epsilon = machine_epsilon(outputs.dtype());
     let parameter_norm = parameters.norm();
-    let output_norm = norm(&outputs);
+    let output_norm = host::norm(&outputs);
     let difference = |direction: &ParameterVector| {
         let length = direction.norm();
         if length <= 0.0 || !length.is_finite() {
             return outputs.zeros_like() * length;
         }
         let probe = epsilon.sqrt() * (1.0 + parameter_norm) / length;
-        let rate = norm(&(moved(direction, probe) - outputs.clone())) / probe;
+        let rate = host::norm(&(moved(direction, probe) - outputs.clone())) / probe;
         let ideal = epsilon.cbrt() * output_norm / rate;
         let distance = if ideal.is_finite() && ideal > 0.0 {
             ideal
@@ -73,10 +73,6 @@ pub fn directional_derivatives<M: Network>(
         outputs,
         derivatives,
     }
-}
-
-fn norm(tensor: &Tensor<2>) -> f64 {
-    host::sum(tensor.clone() * tensor.clone()).sqrt()
 }
 
 fn machine_epsilon(dtype: DType) -> f64 {

@@ -29,7 +29,7 @@ impl Activation {
         }
     }
 
-    fn slope(self, a: &Tensor<2>) -> Tensor<2> {
+    pub(crate) fn slope(self, a: &Tensor<2>) -> Tensor<2> {
         match self {
             Self::Tanh => a.ones_like() - a.clone() * a.clone(),
             Self::Logistic => a.clone() - a.clone() * a.clone(),
