@@ -1,14 +1,13 @@
 //! Initial weights: the sparse initialisation of Martens (2010), or a file.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use npyz::{NpyFile, WriterBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::network::Activation;
+use crate::{network::Activation, npy, task::Task};
 
 /// How many incoming connections are drawn for each unit, with replacement.
 pub const CONNECTIONS: usize = 15;
@@ -65,6 +64,17 @@ pub fn sparse(widths: &[usize], hidden: &[Activation], seed: u64) -> Vec<LayerWe
     widths.windows(2).enumerate().map(layer).collect()
 }
 
+/// The weights that a run starts from: those of a file, or sparse ones.
+///
+/// # Errors
+/// Where the file cannot be read or is of another network.
+pub fn initial_weights(task: &Task, file: Option<&Path>, seed: u64) -> Result<Vec<LayerWeights>> {
+    match file {
+        Some(path) => read(path, &task.widths).context("initial weights"),
+        None => Ok(sparse(&task.widths, &task.hidden, seed)),
+    }
+}
+
 /// Reads weights from a one-dimensional NumPy file of `f32` or `f64`: for each layer the weights,
 /// row-major `[d_out, d_in]`, then the biases.
 ///
@@ -72,7 +82,7 @@ pub fn sparse(widths: &[usize], hidden: &[Activation], seed: u64) -> Vec<LayerWe
 /// Where the file cannot be read, is of another type, or has another number of values than the
 /// network.
 pub fn read(path: &Path, widths: &[usize]) -> Result<Vec<LayerWeights>> {
-    let values = read_npy(path)?.values;
+    let values = npy::read(path)?.values;
     let expected: usize = widths.windows(2).map(|w| (w[0] + 1) * w[1]).sum();
     ensure!(
         values.len() == expected,
@@ -108,56 +118,7 @@ pub fn write(path: &Path, weights: &[LayerWeights]) -> Result<()> {
         .flat_map(|layer| layer.weight.iter().chain(&layer.bias))
         .copied()
         .collect();
-    let unfinished = path.with_extension("npy.part");
-    let failed = || format!("cannot write {}", path.display());
-    let file = File::create(&unfinished).with_context(failed)?;
-    let mut writer = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&[values.len() as u64])
-        .writer(std::io::BufWriter::new(file))
-        .begin_nd()
-        .with_context(failed)?;
-    writer.extend(values).with_context(failed)?;
-    writer.finish().with_context(failed)?;
-    std::fs::rename(&unfinished, path).with_context(failed)
-}
-
-/// The numbers of a NumPy file.
-pub struct NpyArray {
-    /// The lengths of the axes.
-    pub shape: Vec<usize>,
-    /// The values in row-major order.
-    pub values: Vec<f64>,
-}
-
-/// Reads a NumPy file of `f32` or `f64`.
-///
-/// # Errors
-/// Where the file cannot be read or is of another type or order.
-pub fn read_npy(path: &Path) -> Result<NpyArray> {
-    let open = || -> Result<NpyFile<BufReader<File>>> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        NpyFile::new(BufReader::new(file))
-            .with_context(|| format!("{}: not a NumPy file", path.display()))
-    };
-    let file = open()?;
-    ensure!(
-        file.order() == npyz::Order::C,
-        "{}: expected row-major order, found Fortran order",
-        path.display()
-    );
-    let shape = file.shape().iter().map(|&n| n as usize).collect();
-    let dtype = file.dtype().descr();
-    let malformed = || format!("{}: the file is truncated or malformed", path.display());
-    let values = match dtype.trim_matches('\'') {
-        "<f8" => file.into_vec::<f64>().with_context(malformed)?,
-        "<f4" => {
-            let single = file.into_vec::<f32>().with_context(malformed)?;
-            single.into_iter().map(f64::from).collect()
-        }
-        other => anyhow::bail!("{}: expected <f4 or <f8, found {other}", path.display()),
-    };
-    Ok(NpyArray { shape, values })
+    npy::write(path, &[values.len()], &values)
 }
 
 #[cfg(test)]

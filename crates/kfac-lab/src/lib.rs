@@ -1,14 +1,19 @@
 //! What the `kfac` command trains, and how: data, networks, tasks, the training loop, records,
 //! plots, and the replay of recorded trajectories.
 
+pub mod bench;
 pub mod charts;
 pub mod cli;
+pub mod compare;
 pub mod data;
+pub mod export;
 pub mod figures;
 pub mod initialise;
 pub mod loss;
+mod memory;
 pub mod methods;
 pub mod network;
+pub mod npy;
 pub mod plot;
 pub mod precision;
 pub mod replay;

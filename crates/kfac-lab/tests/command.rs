@@ -163,6 +163,8 @@ fn the_help_is_what_it_was() {
         ("kfac", vec!["--help"]),
         ("train", vec!["train", "--help"]),
         ("compare", vec!["compare", "--help"]),
+        ("bench", vec!["bench", "--help"]),
+        ("export-problem", vec!["export-problem", "--help"]),
         ("replay", vec!["replay", "--help"]),
         ("figures", vec!["figures", "--help"]),
     ] {
@@ -189,4 +191,119 @@ fn the_figures_support_the_papers_claims() {
     }
     let evidence = &numbers["evidence"];
     assert!(evidence["total_error"].as_f64() <= evidence["cumulant_bound"].as_f64());
+}
+
+#[test]
+fn the_bench_measures_every_phase_of_both_inverses() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "digits", "--batch", "250", "--rounds", "1"];
+    let output = kfac(
+        &[&arguments[..], &["--out", "bench"]].concat(),
+        folder.path(),
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(
+        table.contains("inverse refresh") && table.contains("MiB"),
+        "{table}"
+    );
+    let numbers = fs::read_to_string(folder.path().join("bench/bench.json")).unwrap();
+    let numbers: serde_json::Value = serde_json::from_str(&numbers).unwrap();
+    let methods = numbers["batches"][0]["methods"].as_array().unwrap();
+    assert_eq!(methods.len(), 3);
+    for method in methods {
+        assert!(method["mean"].as_f64() > Some(0.0) && method["needs"].as_f64() > Some(0.0));
+    }
+    for kfac in &methods[1..] {
+        let phases = kfac["phases"].as_array().unwrap();
+        let sum: f64 = phases
+            .iter()
+            .map(|phase| phase["mean"].as_f64().unwrap())
+            .sum();
+        // One round: the phases' means add up to the step's, but for what lies between them.
+        let mean = kfac["mean"].as_f64().unwrap();
+        assert!(sum <= mean && sum > 0.8 * mean, "{sum} of {mean} ms");
+    }
+}
+
+#[test]
+fn a_batch_larger_than_the_training_set_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = kfac(&["bench", "digits", "--batch", "5000"], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("5000") && message.contains("1497 cases"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_exported_problem_is_the_one_that_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let export = [
+        "export-problem",
+        "digits",
+        "--seed",
+        "5",
+        "--out",
+        "problem",
+    ];
+    let output = kfac(&export, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let description = fs::read_to_string(folder.path().join("problem/problem.json")).unwrap();
+    let description: serde_json::Value = serde_json::from_str(&description).unwrap();
+    assert_eq!(description["widths"], serde_json::json!([64, 50, 30, 10]));
+    assert_eq!(description["loss"], "categorical");
+    let inputs = kfac_lab::npy::read(&folder.path().join("problem/train_inputs.npy")).unwrap();
+    let targets = kfac_lab::npy::read(&folder.path().join("problem/train_targets.npy")).unwrap();
+    assert_eq!(
+        (inputs.shape, targets.shape),
+        (vec![1497, 64], vec![1497, 10])
+    );
+    let sum: f64 = targets.values.iter().sum();
+    assert!((sum - 1497.0).abs() < 1e-9, "one class a case: {sum}");
+    let first_objective = |run: &str, init: &[&str]| {
+        let train = [
+            "train",
+            "digits",
+            "--seed",
+            "5",
+            "--iterations",
+            "1",
+            "--out",
+            run,
+        ];
+        let output = kfac(&[&train[..], init].concat(), folder.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let steps = fs::read_to_string(folder.path().join(run).join("steps.jsonl")).unwrap();
+        let step: serde_json::Value = serde_json::from_str(steps.lines().next().unwrap()).unwrap();
+        step["evaluation"]["train_objective"]
+            .as_f64()
+            .unwrap()
+            .to_bits()
+    };
+    let exported = first_objective("a", &["--init", "problem/init.npy"]);
+    assert_eq!(exported, first_objective("b", &[]));
+}
+
+#[test]
+fn missing_peers_are_left_out_with_the_command_that_installs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "compare",
+        "digits",
+        "--seconds",
+        "0.2",
+        "--rivals",
+        "kfac-jax",
+    ];
+    let output = kfac(&arguments, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("left out") && message.contains("peers/install"),
+        "{message}"
+    );
+    assert!(text(&output.stdout).contains("K-FAC"));
 }

@@ -1,9 +1,8 @@
 //! `kfac compare`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::ValueEnum;
 
 use super::{
     options::{KfacArguments, RunArguments},
@@ -11,19 +10,24 @@ use super::{
 };
 use crate::{
     charts::{self, Captions, Plotted},
+    compare::{Comparison, Contender, Contest, PeerPrograms, Rival},
+    export::{self, ExportOptions},
     methods::MethodConfig,
     plot::Emphasis,
     task::{Task, TaskData},
-    train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, output_folder},
+    train::{EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions, output_folder},
 };
 
 /// Train with K-FAC and its rivals from the same start for the same seconds.
 ///
-/// Each rival runs with four settings; the pictures and the table have all of them.
+/// Each rival runs with several settings; the pictures and the table have all of them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kfac compare curves --seconds 120           K-FAC against four settings of NAG
-  kfac compare digits --seconds 5 --rivals nag,adam,sgd")]
+  kfac compare digits --seconds 5 --rivals nag,adam,sgd
+  kfac compare mnist --rivals kfac-jax,torch-nag,torch-adam
+
+kfac-jax and PyTorch run in Python: `peers/install` installs them in peers/.venv.")]
 pub(super) struct CompareArguments {
     #[command(flatten)]
     run: RunArguments,
@@ -33,42 +37,18 @@ pub(super) struct CompareArguments {
     /// What to compare K-FAC with
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Rival::Nag])]
     rivals: Vec<Rival>,
+    /// Folder of the Python programs
+    #[arg(long, value_name = "FOLDER", default_value = "peers")]
+    peers: PathBuf,
     #[command(flatten)]
     kfac: KfacArguments,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Rival {
-    /// Nesterov's accelerated gradient, rates 0.05, 0.02, 0.01, 0.005
-    Nag,
-    /// Adam, rates 0.003, 0.001, 0.0003, 0.0001
-    Adam,
-    /// SGD with momentum 0.9, rates 0.2, 0.1, 0.05, 0.02
-    Sgd,
-}
-
-impl Rival {
-    fn methods(self, l2: f64) -> [MethodConfig; 4] {
-        match self {
-            Self::Nag => [0.05, 0.02, 0.01, 0.005].map(|rate| MethodConfig::Nag {
-                rate,
-                max_momentum: 0.99,
-                l2,
-            }),
-            Self::Adam => {
-                [0.003, 0.001, 0.0003, 0.0001].map(|rate| MethodConfig::Adam { rate, l2 })
-            }
-            Self::Sgd => [0.2, 0.1, 0.05, 0.02].map(|rate| MethodConfig::Sgd {
-                rate,
-                momentum: 0.9,
-                l2,
-            }),
-        }
-    }
-}
+/// Where the problem is written for other programs, in the folder of the comparison.
+const PROBLEM: &str = "problem";
 
 /// Evaluations of each run.
-const EVALUATIONS: f64 = 40.0;
+const EVALUATIONS: f64 = 100.0;
 
 impl CompareArguments {
     pub(super) fn run(&self) -> Result<()> {
@@ -77,28 +57,89 @@ impl CompareArguments {
         let data = self.run.load(&task)?;
         let name = format!("{}-compare", task.label());
         let folder = output_folder(self.run.out.as_deref(), &name)?;
-        let kfac = MethodConfig::Kfac(Box::new(self.kfac.config(&task, self.run.seed)));
-        let rivals = self.rivals.iter().flat_map(|rival| rival.methods(task.l2));
-        let mut outcomes = Vec::new();
-        for method in std::iter::once(kfac).chain(rivals) {
-            let label = method.label();
-            println!("{label}: {} s", self.seconds);
-            let outcome = self.train(&task, &data, method, &folder)?;
-            outcomes.push((label, outcome));
+        let contenders = self.contenders(&task);
+        let programs = self.programs(&contenders, (&task, &data), &folder)?;
+        let mut runs = Vec::new();
+        for contender in contenders {
+            let label = contender.label();
+            let out = folder.join(folder_name(&label));
+            let steps = match (contender, &programs) {
+                (Contender::Own(method), _) => {
+                    println!("{label}: {} s", self.seconds);
+                    self.train((&task, &data), method, &out)?
+                }
+                (Contender::Peer(peer), Some(programs)) => {
+                    println!("{label}: {} s", self.seconds);
+                    let limits = (self.seconds, self.run.seed);
+                    match programs.run(&peer, &folder.join(PROBLEM), limits, &out) {
+                        Ok(steps) => steps,
+                        Err(error) => {
+                            eprintln!("{label} is left out: {error:#}");
+                            continue;
+                        }
+                    }
+                }
+                (Contender::Peer(_), None) => continue,
+            };
+            runs.push(Contest { label, steps });
         }
-        self.draw(&task, &outcomes, &folder)?;
-        print_table(&outcomes);
+        self.draw(&task, &runs, &folder)?;
+        let comparison = Comparison {
+            runs: &runs,
+            error_name: task.loss.error_name(),
+            seconds: self.seconds,
+        };
+        print!("\n{comparison}");
         println!("run folder: {}", folder.display());
         Ok(())
     }
 
+    fn contenders(&self, task: &Task) -> Vec<Contender> {
+        let kfac = MethodConfig::Kfac(Box::new(self.kfac.config(task, self.run.seed)));
+        let rivals = self.rivals.iter();
+        let rivals = rivals.flat_map(|rival| rival.contenders(task.l2, task.first_order_batch));
+        std::iter::once(Contender::Own(kfac))
+            .chain(rivals)
+            .collect()
+    }
+
+    /// The programs of other libraries with the problem written for them; `None` where no contender
+    /// needs them, or they are not installed, which is said.
+    fn programs(
+        &self,
+        contenders: &[Contender],
+        (task, data): (&Task, &TaskData),
+        folder: &Path,
+    ) -> Result<Option<PeerPrograms>> {
+        if !contenders.iter().any(|c| matches!(c, Contender::Peer(_))) {
+            return Ok(None);
+        }
+        let programs = match PeerPrograms::find(&self.peers) {
+            Ok(programs) => programs,
+            Err(error) => {
+                eprintln!("kfac-jax and PyTorch are left out: {error}");
+                return Ok(None);
+            }
+        };
+        let options = ExportOptions {
+            task: task.clone(),
+            init: self.run.init.clone(),
+            seed: self.run.seed,
+        };
+        export::write(
+            &options,
+            data,
+            &output_folder(Some(&folder.join(PROBLEM)), "")?,
+        )?;
+        Ok(Some(programs))
+    }
+
     fn train(
         &self,
-        task: &Task,
-        data: &TaskData,
+        (task, data): (&Task, &TaskData),
         method: MethodConfig,
-        parent: &Path,
-    ) -> Result<Outcome> {
+        out: &Path,
+    ) -> Result<Vec<StepRecord>> {
         let options = TrainOptions {
             task: task.clone(),
             schedule: method.schedule(task),
@@ -112,28 +153,21 @@ impl CompareArguments {
             init: self.run.init.clone(),
             method,
         };
-        let name = options
-            .method
-            .label()
-            .replace(", ", "-")
-            .replace(' ', "-")
-            .to_lowercase();
-        let mut folder = RunFolder::create(Some(&parent.join(name)), "")?;
-        run(&options, data, &mut folder)
+        let mut folder = RunFolder::create(Some(out), "")?;
+        Ok(run(&options, data, &mut folder)?.steps)
     }
 
-    fn draw(&self, task: &Task, outcomes: &[(String, Outcome)], folder: &Path) -> Result<()> {
-        let runs: Vec<Plotted<'_>> = outcomes
+    fn draw(&self, task: &Task, runs: &[Contest], folder: &Path) -> Result<()> {
+        let emphases = [Emphasis::Main]
+            .into_iter()
+            .chain(std::iter::repeat(Emphasis::Baseline));
+        let plotted: Vec<Plotted<'_>> = runs
             .iter()
-            .enumerate()
-            .map(|(index, (label, outcome))| Plotted {
-                label: label.clone(),
-                emphasis: if index == 0 {
-                    Emphasis::Main
-                } else {
-                    Emphasis::Baseline
-                },
-                steps: &outcome.steps,
+            .zip(emphases)
+            .map(|(run, emphasis)| Plotted {
+                label: run.label.clone(),
+                emphasis,
+                steps: &run.steps,
             })
             .collect();
         let captions = Captions {
@@ -146,26 +180,10 @@ impl CompareArguments {
             ),
             error_name: task.loss.error_name(),
         };
-        charts::write(folder, &captions, &runs)
+        charts::write(folder, &captions, &plotted)
     }
 }
 
-fn print_table(outcomes: &[(String, Outcome)]) {
-    println!(
-        "\n{:28}{:>10}{:>9}{:>12}{:>15}{:>12}",
-        "method", "steps", "seconds", "objective", "training error", "test error"
-    );
-    for (label, outcome) in outcomes {
-        let summary = &outcome.summary;
-        if let Some(last) = summary.last {
-            println!(
-                "{label:28}{:>10}{:>9.1}{:>12.4}{:>15.5}{:>12.5}",
-                summary.iterations,
-                summary.seconds,
-                last.train_objective,
-                last.train_error,
-                last.test_error
-            );
-        }
-    }
+fn folder_name(label: &str) -> String {
+    label.replace(", ", "-").replace(' ', "-").to_lowercase()
 }

@@ -1,6 +1,8 @@
 //! The command line.
 
+mod bench;
 mod compare;
+mod export;
 mod options;
 mod train;
 
@@ -30,6 +32,10 @@ enum Command {
     Train(Box<train::TrainArguments>),
     /// Train with K-FAC and its rivals for the same time, and plot them together
     Compare(Box<compare::CompareArguments>),
+    /// Measure what a step costs, phase by phase
+    Bench(Box<bench::BenchArguments>),
+    /// Write a problem to files for other programs
+    ExportProblem(Box<export::ExportArguments>),
     /// Repeat a recorded trajectory and compare every step
     Replay(ReplayArguments),
     /// Show how good the approximations of the Fisher are, as pictures and numbers
@@ -113,6 +119,8 @@ fn execute(command: Command) -> Result<bool> {
     match command {
         Command::Train(arguments) => arguments.run().map(|()| true),
         Command::Compare(arguments) => arguments.run().map(|()| true),
+        Command::Bench(arguments) => arguments.run().map(|()| true),
+        Command::ExportProblem(arguments) => arguments.run().map(|()| true),
         Command::Figures(arguments) => arguments.run().map(|()| true),
         Command::Replay(ReplayArguments { case, out, seed }) => {
             replay::run(&replay::ReplayOptions { case, out, seed })

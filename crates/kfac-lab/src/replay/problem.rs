@@ -11,6 +11,7 @@ use crate::{
     initialise::{self, LayerWeights},
     loss::Loss,
     network::Activation,
+    npy,
 };
 
 /// Data, network and initial weights of a case.
@@ -149,7 +150,7 @@ fn stochastic(case: &Case, folder: &Path, initial: usize) -> Result<Problem> {
         bail!("a case with m_start needs widths, activations and loss in its config");
     };
     let path = folder.join(format!("{}_X.npy", case.problem));
-    let array = initialise::read_npy(&path)?;
+    let array = npy::read(&path)?;
     ensure!(
         array.shape.len() == 2 && array.shape[1] == widths[0],
         "{}: expected shape [n, {}], found {:?}",

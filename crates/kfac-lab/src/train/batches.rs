@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{precision::Precision, task::Rows};
 
 /// The mini-batches of a run.
-pub(super) struct Batches<'a> {
+pub(crate) struct Batches<'a> {
     rows: &'a Rows,
     random: ChaCha8Rng,
     device: Device,
@@ -16,7 +16,7 @@ pub(super) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    pub(super) fn new(rows: &'a Rows, seed: u64, (device, precision): (Device, Precision)) -> Self {
+    pub(crate) fn new(rows: &'a Rows, seed: u64, (device, precision): (Device, Precision)) -> Self {
         Self {
             rows,
             random: ChaCha8Rng::seed_from_u64(seed),
@@ -26,13 +26,13 @@ impl<'a> Batches<'a> {
     }
 
     /// The next sample.
-    pub(super) fn next(&mut self, size: usize) -> Batch<Tensor<2>> {
+    pub(crate) fn next(&mut self, size: usize) -> Batch<Tensor<2>> {
         let picked = index::sample(&mut self.random, self.rows.len(), size);
         self.rows(&picked.into_vec())
     }
 
     /// Some cases, in the order given.
-    pub(super) fn rows(&self, picked: &[usize]) -> Batch<Tensor<2>> {
+    pub(crate) fn rows(&self, picked: &[usize]) -> Batch<Tensor<2>> {
         self.rows.batch(picked, (&self.device, self.precision))
     }
 }

@@ -7,12 +7,12 @@ mod record;
 mod summary;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use burn::tensor::Device;
 use kfac::{BatchSchedule, StepError};
 
@@ -23,7 +23,7 @@ use crate::{
     precision::Precision,
     task::{Task, TaskData},
 };
-use batches::Batches;
+pub(crate) use batches::Batches;
 pub use evaluate::Evaluation;
 use progress::Progress;
 pub use record::{RunFolder, StepRecord, output_folder};
@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
     fn new(options: &'a TrainOptions, data: &'a TaskData) -> Result<Self> {
         let device = Device::flex();
         let task = &options.task;
-        let weights = initial_weights(task, options.init.as_deref(), options.seed)?;
+        let weights = initialise::initial_weights(task, options.init.as_deref(), options.seed)?;
         let autodiff = device.clone().autodiff();
         let model = Mlp::new(
             &weights,
@@ -251,12 +251,5 @@ impl EvaluateEvery {
             *next += self.first();
         }
         due
-    }
-}
-
-fn initial_weights(task: &Task, file: Option<&Path>, seed: u64) -> Result<Vec<LayerWeights>> {
-    match file {
-        Some(path) => initialise::read(path, &task.widths).context("initial weights"),
-        None => Ok(initialise::sparse(&task.widths, &task.hidden, seed)),
     }
 }

@@ -7,6 +7,7 @@ mod block_tridiagonal;
 mod estimate;
 pub mod exact;
 mod structure;
+mod sums;
 
 pub use approximation::FisherApproximation;
 pub use block::{BlockInverse, KroneckerInverse};
@@ -15,3 +16,4 @@ pub use block_tridiagonal::{BlockTridiagonalInverse, Regression};
 pub use estimate::FisherEstimate;
 pub(crate) use estimate::FisherEstimator;
 pub use structure::{FisherInverse, InverseStructure};
+pub(crate) use sums::Sums;

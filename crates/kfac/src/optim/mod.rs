@@ -19,6 +19,6 @@ pub use evaluate::Objective;
 pub use kfac::Kfac;
 pub use quadratic_model::{QuadraticModel, StepScale};
 pub use report::{
-    GammaCandidate, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
+    GammaCandidate, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
 };
 pub use schedule::BatchSchedule;

@@ -121,8 +121,10 @@ pub struct GammaCandidate {
 pub struct PhaseTimes {
     /// Objective and gradient on the batch.
     pub gradient: f64,
-    /// The curvature pass, and the update of the factors.
-    pub statistics: f64,
+    /// The passes over the network that the factors are made from.
+    pub curvature_pass: f64,
+    /// The factors of the batch, and the running averages.
+    pub factor_update: f64,
     /// Refreshing the inverse.
     pub inverse: f64,
     /// Applying it to the gradient.
@@ -135,16 +137,53 @@ pub struct PhaseTimes {
     pub update: f64,
 }
 
+/// A phase of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields of PhaseTimes, which tells")]
+pub enum Phase {
+    Gradient,
+    CurvaturePass,
+    FactorUpdate,
+    Inverse,
+    Proposal,
+    QuadraticModel,
+    Lambda,
+    Update,
+}
+
+impl Phase {
+    /// All phases, in the order of a step.
+    pub const ALL: [Self; 8] = [
+        Self::Gradient,
+        Self::CurvaturePass,
+        Self::FactorUpdate,
+        Self::Inverse,
+        Self::Proposal,
+        Self::QuadraticModel,
+        Self::Lambda,
+        Self::Update,
+    ];
+}
+
 impl PhaseTimes {
+    /// The seconds of a phase.
+    pub fn of(&self, phase: Phase) -> f64 {
+        match phase {
+            Phase::Gradient => self.gradient,
+            Phase::CurvaturePass => self.curvature_pass,
+            Phase::FactorUpdate => self.factor_update,
+            Phase::Inverse => self.inverse,
+            Phase::Proposal => self.proposal,
+            Phase::QuadraticModel => self.quadratic_model,
+            Phase::Lambda => self.lambda,
+            Phase::Update => self.update,
+        }
+    }
+
     /// The seconds of the whole step.
     pub fn total(&self) -> f64 {
-        self.gradient
-            + self.statistics
-            + self.inverse
-            + self.proposal
-            + self.quadratic_model
-            + self.lambda
-            + self.update
+        Phase::ALL.iter().map(|&phase| self.of(phase)).sum()
     }
 }
 

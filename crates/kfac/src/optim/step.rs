@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cases::Batch,
-    curvature::FisherEstimator,
+    curvature::{FisherEstimator, Sums},
     damping::{LevenbergMarquardt, PreparedFactors, calibrated_lambda, gamma_candidates},
     error::{Quantity, StepError},
     loss::PredictiveDistribution,
@@ -59,9 +59,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         let (objective, gradient) = objective_of.gradient(model, &parameters, batch)?;
         clock.lap(&mut times.gradient);
 
-        let statistics = self.updated_statistics()?;
-        clock.lap(&mut times.statistics);
-
+        let statistics = self.updated_statistics((&mut clock, &mut times))?;
         let proposals = self.propose(&gradient, &statistics, (&mut clock, &mut times));
         let choice = self.rescale(&gradient, proposals)?;
         let path = self.path(parameters, &choice);
@@ -96,20 +94,31 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
     }
 
     /// Section 5: the running factors with those of the subset S₁ taken in.
-    fn updated_statistics(&self) -> Result<RunningFactors, StepError> {
+    fn updated_statistics(
+        &self,
+        (clock, times): (&mut PhaseClock, &mut PhaseTimes),
+    ) -> Result<RunningFactors, StepError> {
         let config = self.config();
+        let layers = &self.optimizer.layers;
         let subset = self.batch.head(config.statistics_fraction, 1);
         let mut random =
             RandomStream::for_step(config.seed, self.iteration(), Purpose::SampledTargets);
         let estimator = FisherEstimator {
-            layers: &self.optimizer.layers,
+            layers,
             loss: &self.optimizer.loss,
             estimate: config.fisher,
-            structure: config.structure,
             chunk_size: config.chunk_size,
         };
-        let factors = estimator.factors(self.model, &subset, &mut random)?;
-        Ok(self.state.statistics.updated(factors))
+        let mut sums = Sums::new(layers, config.structure);
+        estimator.passes(self.model, &subset, &mut random, |pass, moments| {
+            clock.lap(&mut times.curvature_pass);
+            sums.accumulate(pass, moments);
+            clock.lap(&mut times.factor_update);
+        });
+        let factors = sums.factors(layers, subset.len())?;
+        let updated = self.state.statistics.updated(factors);
+        clock.lap(&mut times.factor_update);
+        Ok(updated)
     }
 
     /// Sections 4.2, 6.3 and 6.6: a proposal for each γ to be tried.

@@ -1,0 +1,154 @@
+//! What a step costs, phase by phase, beside what its arithmetic needs.
+
+mod contestant;
+mod flops;
+mod report;
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use burn::tensor::{Device, Distribution, Tensor};
+use faer::Mat;
+use kfac::{InverseStructure, KfacConfig, linalg::factorise};
+
+use crate::{
+    initialise,
+    methods::MethodConfig,
+    network::Mlp,
+    precision::Precision,
+    task::{Task, TaskData},
+    train::Batches,
+};
+use contestant::Contestant;
+pub use report::{BatchBench, Bench, MethodBench, PhaseBench};
+
+/// Rows and columns of the matrix product that rates are compared with.
+const PRODUCT: usize = 2048;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// The task whose network and data are used.
+    pub task: Task,
+    /// Sizes of the batches, one table each.
+    pub batches: Vec<usize>,
+    /// Rounds, each of one period of K-FAC.
+    pub rounds: usize,
+    /// K-FAC's settings; the structure of the inverse is overwritten.
+    pub kfac: KfacConfig,
+    /// Seed of initial weights, batches and sampled targets.
+    pub seed: u64,
+    /// Precision of the tensors.
+    pub precision: Precision,
+}
+
+/// Measures SGD with momentum and K-FAC with both inverses, step by step in turn.
+///
+/// # Errors
+/// Where a batch is larger than the training set, or a step is refused.
+pub fn run(options: &BenchOptions, data: &TaskData) -> Result<Bench> {
+    let cases = data.train.len();
+    for &size in &options.batches {
+        ensure!(
+            (1..=cases).contains(&size),
+            "--batch {size}: the training set has {cases} cases"
+        );
+    }
+    reserve_scratch()?;
+    let sizes = options.batches.iter();
+    let batches = sizes
+        .map(|&size| bench_batch(options, data, size))
+        .collect::<Result<_>>()?;
+    Ok(Bench {
+        task: options.task.name,
+        data: data.description.clone(),
+        precision: options.precision,
+        threads: rayon::current_num_threads(),
+        period: period(&options.kfac),
+        rounds: options.rounds,
+        batches,
+    })
+}
+
+/// Makes each thread reserve the scratch memory of the linear algebra now: address space, most of which
+/// is never used, and which would else be counted to whoever comes first.
+fn reserve_scratch() -> Result<()> {
+    let reserve = || factorise(&Mat::<f32>::identity(128, 128), 1.0).map(|_| ());
+    reserve()?;
+    rayon::broadcast(|_| reserve())
+        .into_iter()
+        .collect::<Result<(), _>>()?;
+    Ok(())
+}
+
+fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<BatchBench> {
+    let device = Device::flex();
+    let place = (device.clone(), options.precision);
+    let mut batches = Batches::new(&data.train, options.seed, place);
+    let example = batches.rows(&[0]).inputs;
+    let task = &options.task;
+    let weights = initialise::sparse(&task.widths, &task.hidden, options.seed);
+    let model = || {
+        let place = (&device.clone().autodiff(), options.precision);
+        Mlp::new(&weights, task.hidden.clone(), place)
+    };
+    let mut contestants = Vec::new();
+    for config in methods(options) {
+        let mut contestant = Contestant::new(config, model, (task.loss, &example))?;
+        contestant.warm_up(|| batches.next(size))?;
+        contestants.push(contestant);
+    }
+    let mut products = Vec::new();
+    for _ in 0..options.rounds {
+        products.push(product_rate(&device, options.precision));
+        for _ in 0..period(&options.kfac) {
+            for contestant in &mut contestants {
+                contestant.step(|| batches.next(size))?;
+            }
+        }
+    }
+    Ok(BatchBench::new(options, size, &products, &contestants))
+}
+
+/// Iterations after which K-FAC's refreshes, searches and updates of λ repeat.
+fn period(config: &KfacConfig) -> u64 {
+    config
+        .gamma_period
+        .max(config.inverse_period)
+        .max(config.lambda_period)
+}
+
+fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
+    let kfac = |structure| {
+        let config = KfacConfig {
+            structure,
+            ..options.kfac.clone()
+        };
+        MethodConfig::Kfac(Box::new(config))
+    };
+    let sgd = MethodConfig::Sgd {
+        rate: 0.01,
+        momentum: 0.9,
+        l2: options.task.l2,
+    };
+    [
+        sgd,
+        kfac(InverseStructure::BlockDiagonal),
+        kfac(InverseStructure::BlockTridiagonal),
+    ]
+}
+
+/// Operations a second of a plain product of two square matrices, the best of three.
+fn product_rate(device: &Device, precision: Precision) -> f64 {
+    let matrix = || {
+        let options = (device, precision.dtype());
+        Tensor::<2>::random([PRODUCT, PRODUCT], Distribution::Default, options)
+    };
+    let (a, b) = (matrix(), matrix());
+    let seconds = (0..3).map(|_| {
+        let start = Instant::now();
+        let _ = std::hint::black_box(a.clone().matmul(b.clone()));
+        start.elapsed().as_secs_f64()
+    });
+    2.0 * (PRODUCT as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
+}

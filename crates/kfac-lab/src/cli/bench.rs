@@ -1,0 +1,59 @@
+//! `kfac bench`.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::options::{KfacArguments, RunArguments};
+use crate::{
+    bench::{self, BenchOptions},
+    train::output_folder,
+};
+
+/// Measure a step of SGD and of K-FAC with both inverses, phase by phase.
+///
+/// Each phase's time stands beside the arithmetic that it needs (section 8 of the paper) and the rate of
+/// a plain matrix product measured in the same run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kfac bench mnist                      batches of 1000 and 4000
+  kfac bench curves --batch 1000 --rounds 3
+
+Stop other work first: the figures are those of an idle machine.")]
+pub(super) struct BenchArguments {
+    #[command(flatten)]
+    run: RunArguments,
+    /// Cases of a batch, one table each
+    #[arg(long, value_name = "M", value_delimiter = ',', default_values_t = [1000, 4000])]
+    batch: Vec<usize>,
+    /// Rounds of one period, 20 steps, each
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    #[command(flatten)]
+    kfac: KfacArguments,
+}
+
+impl BenchArguments {
+    pub(super) fn run(&self) -> Result<()> {
+        self.run.prepare_process()?;
+        let task = self.run.task();
+        let data = self.run.load(&task)?;
+        let options = BenchOptions {
+            batches: self.batch.clone(),
+            rounds: usize::from(self.rounds),
+            kfac: self.kfac.config(&task, self.run.seed),
+            seed: self.run.seed,
+            precision: self.run.precision,
+            task,
+        };
+        let label = format!("{}-bench", options.task.label());
+        let folder = output_folder(self.run.out.as_deref(), &label)?;
+        let bench = bench::run(&options, &data)?;
+        print!("{bench}");
+        let path = folder.join("bench.json");
+        fs::write(&path, serde_json::to_string_pretty(&bench)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("\nthe same as JSON: {}", path.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! K-FAC and its rivals on the same problem for the same seconds.
+
+mod peers;
+mod rivals;
+mod table;
+
+pub use peers::{Peer, PeerPrograms};
+pub use rivals::{Contender, Rival};
+pub use table::Comparison;
+
+use crate::train::StepRecord;
+
+/// A run that takes part.
+#[derive(Debug)]
+pub struct Contest {
+    /// The method.
+    pub label: String,
+    /// Its steps, the initial point first.
+    pub steps: Vec<StepRecord>,
+}

@@ -1,0 +1,147 @@
+//! Who is how far after how many seconds.
+
+use std::fmt;
+
+use super::Contest;
+use crate::train::{Evaluation, StepRecord};
+
+/// Seconds at which the errors are listed.
+const SECONDS: [f64; 6] = [10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+/// The runs of a comparison; the first is the one that the others are compared with.
+pub struct Comparison<'a> {
+    /// The runs.
+    pub runs: &'a [Contest],
+    /// What the error measures.
+    pub error_name: &'a str,
+    /// Seconds of each run.
+    pub seconds: f64,
+}
+
+impl Contest {
+    /// The evaluations with the seconds at which they were made.
+    fn evaluations(&self) -> impl DoubleEndedIterator<Item = (f64, Evaluation)> {
+        let evaluated = |step: &StepRecord| Some((step.seconds, step.evaluation?));
+        self.steps.iter().filter_map(evaluated)
+    }
+
+    /// The last evaluation up to some seconds.
+    fn at(&self, seconds: f64) -> Option<Evaluation> {
+        let mut evaluations = self.evaluations();
+        evaluations
+            .rfind(|(at, _)| *at <= seconds)
+            .map(|(_, found)| found)
+    }
+
+    /// The seconds after which the training objective was first found no higher.
+    fn reaches(&self, objective: f64) -> Option<f64> {
+        let mut evaluations = self.evaluations();
+        let reached = evaluations.find(|(_, found)| found.train_objective <= objective);
+        reached.map(|(seconds, _)| seconds)
+    }
+
+    /// The median time of a step, in milliseconds.
+    fn median_step(&self) -> f64 {
+        let pairs = self.steps.windows(2);
+        let mut times: Vec<f64> = pairs.map(|w| w[1].seconds - w[0].seconds).collect();
+        times.sort_by(f64::total_cmp);
+        1e3 * times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+impl fmt::Display for Comparison<'_> {
+    /// Steps and errors of each run, its last objective, and when the first run was there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let within = |seconds: &&f64| **seconds < self.seconds;
+        let listed: Vec<f64> = SECONDS.iter().filter(within).copied().collect();
+        let columns = listed.len() + 1;
+        writeln!(
+            f,
+            "{:26}{:>8}{:>9}  {:^width$}{:>12}{:>14}",
+            "",
+            "steps",
+            "ms/step",
+            format!("training {} after", self.error_name),
+            "objective",
+            "K-FAC there",
+            width = 10 * columns
+        )?;
+        write!(f, "{:45}", "")?;
+        for seconds in listed.iter().chain([&self.seconds]) {
+            write!(f, "{:>10}", format!("{seconds} s"))?;
+        }
+        writeln!(f)?;
+        for run in self.runs {
+            let steps = run.steps.len().saturating_sub(1);
+            write!(f, "{:26}{steps:8}{:9.1}  ", run.label, run.median_step())?;
+            for seconds in &listed {
+                error(f, run.at(*seconds))?;
+            }
+            let last = run.evaluations().next_back().map(|(_, found)| found);
+            error(f, last)?;
+            let objective = last.map_or(f64::NAN, |found| found.train_objective);
+            write!(f, "{objective:12.4}")?;
+            match self.runs.first().and_then(|first| first.reaches(objective)) {
+                Some(seconds) => writeln!(f, "{:>14}", format!("{seconds:.1} s"))?,
+                None => writeln!(f, "{:>14}", "-")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn error(f: &mut fmt::Formatter<'_>, found: Option<Evaluation>) -> fmt::Result {
+    match found {
+        Some(found) => write!(f, "{:10.4}", found.train_error),
+        None => write!(f, "{:>10}", "-"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(label: &str, points: &[(f64, f64)]) -> Contest {
+        let step = |(iteration, &(seconds, objective)): (usize, &(f64, f64))| StepRecord {
+            iteration: iteration as u64,
+            batch_size: 1,
+            seconds,
+            objective: None,
+            evaluation: Some(Evaluation {
+                train_objective: objective,
+                train_error: objective / 2.0,
+                test_error: 0.0,
+            }),
+            kfac: None,
+        };
+        Contest {
+            label: label.to_owned(),
+            steps: points.iter().enumerate().map(step).collect(),
+        }
+    }
+
+    #[test]
+    fn a_run_is_where_its_last_evaluation_found_it() {
+        let fast = run("fast", &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)]);
+        assert_eq!(fast.at(10.0).map(|found| found.train_objective), Some(4.0));
+        assert_eq!(fast.reaches(3.0), Some(16.0));
+        assert_eq!(fast.reaches(1.0), None);
+        assert!((fast.median_step() - 8000.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_table_tells_when_the_first_was_where_the_others_end() {
+        let runs = [
+            run("fast", &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)]),
+            run("slow", &[(0.0, 9.0), (8.0, 6.0), (16.0, 4.0)]),
+        ];
+        let table = Comparison {
+            runs: &runs,
+            error_name: "error",
+            seconds: 16.0,
+        };
+        let text = table.to_string();
+        let slow = text.lines().find(|line| line.starts_with("slow"));
+        assert!(slow.is_some_and(|line| line.ends_with("8.0 s")), "{text}");
+    }
+}

@@ -1,0 +1,81 @@
+//! A problem as files that other programs can read: network, loss, data and initial weights.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::{
+    initialise,
+    loss::Loss,
+    network::Activation,
+    npy,
+    task::{Rows, Task, TaskData},
+};
+
+/// What the file `problem.json` names itself.
+const FORMAT: &str = "kfac problem 1";
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub struct ExportOptions {
+    /// The task.
+    pub task: Task,
+    /// Initial weights from a file.
+    pub init: Option<PathBuf>,
+    /// Seed of the initial weights, where there is no file.
+    pub seed: u64,
+}
+
+/// `problem.json`.
+#[derive(Debug, Serialize)]
+struct Description<'a> {
+    format: &'static str,
+    task: &'static str,
+    data: &'a str,
+    widths: &'a [usize],
+    /// The nonlinearities of the hidden layers.
+    hidden: &'a [Activation],
+    loss: Loss,
+    /// Weight η of `½ η ‖θ‖²` on all parameters, beside the mean loss of the cases.
+    l2: f64,
+    seed: u64,
+}
+
+/// Writes `problem.json`, `init.npy` (for each layer W, row-major `[d_out, d_in]`, then b), and
+/// `train_inputs.npy`, `test_inputs.npy`, with `…_targets.npy` where the targets are not the inputs.
+///
+/// # Errors
+/// Where the initial weights cannot be read or a file cannot be written.
+pub fn write(options: &ExportOptions, data: &TaskData, folder: &Path) -> Result<()> {
+    let task = &options.task;
+    let weights = initialise::initial_weights(task, options.init.as_deref(), options.seed)?;
+    initialise::write(&folder.join("init.npy"), &weights)?;
+    write_rows(&data.train, folder, "train")?;
+    write_rows(&data.test, folder, "test")?;
+    let description = Description {
+        format: FORMAT,
+        task: task.label(),
+        data: &data.description,
+        widths: &task.widths,
+        hidden: &task.hidden,
+        loss: task.loss,
+        l2: task.l2,
+        seed: options.seed,
+    };
+    let path = folder.join("problem.json");
+    fs::write(&path, serde_json::to_string_pretty(&description)? + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write_rows(rows: &Rows, folder: &Path, part: &str) -> Result<()> {
+    let path = |what: &str| folder.join(format!("{part}_{what}.npy"));
+    npy::write(&path("inputs"), &[rows.len(), rows.d_in], &rows.inputs)?;
+    match &rows.targets {
+        Some(targets) => npy::write(&path("targets"), &[rows.len(), rows.d_out], targets),
+        None => Ok(()),
+    }
+}

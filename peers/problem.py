@@ -1,0 +1,108 @@
+"""A problem written by `kfac export-problem`, and the record of a run on it."""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Problem:
+    """Network, loss, data and initial weights."""
+
+    widths: list[int]
+    hidden: list[str]  # "logistic", "tanh" or "linear", one a hidden layer
+    loss: str  # "bernoulli", "categorical" or "gaussian"
+    l2: float
+    train: tuple[np.ndarray, np.ndarray]  # inputs [n, d_in], targets [n, d_out]
+    test: tuple[np.ndarray, np.ndarray]
+    initial: list[tuple[np.ndarray, np.ndarray]]  # W [d_out, d_in] and b [d_out] of each layer
+
+    @classmethod
+    def read(cls, folder):
+        folder = pathlib.Path(folder)
+        about = json.loads((folder / "problem.json").read_text())
+        if about["format"] != "kfac problem 1":
+            raise SystemExit(f"{folder}: expected the format 'kfac problem 1', found {about['format']!r}")
+
+        def cases(part):
+            inputs = np.load(folder / f"{part}_inputs.npy")
+            targets = folder / f"{part}_targets.npy"
+            return inputs, np.load(targets) if targets.exists() else inputs
+
+        flat, layers, at = np.load(folder / "init.npy").astype(np.float32), [], 0
+        for d_in, d_out in zip(about["widths"], about["widths"][1:]):
+            weight = flat[at : at + d_in * d_out].reshape(d_out, d_in)
+            at += d_in * d_out
+            layers.append((weight, flat[at : at + d_out]))
+            at += d_out
+        return cls(
+            widths=about["widths"],
+            hidden=about["hidden"],
+            loss=about["loss"],
+            l2=about["l2"],
+            train=cases("train"),
+            test=cases("test"),
+            initial=layers,
+        )
+
+
+class Batches:
+    """A fresh random sample without replacement for each iteration."""
+
+    def __init__(self, cases, size, seed):
+        self.inputs, self.targets = cases
+        self.size, self.random = min(size, len(self.inputs)), np.random.default_rng(seed)
+
+    def next(self):
+        picked = self.random.choice(len(self.inputs), self.size, replace=False, shuffle=False)
+        inputs = self.inputs[picked]
+        return inputs, inputs if self.targets is self.inputs else self.targets[picked]
+
+
+def run(problem, step, evaluate, batches, *, seconds, out, every=None):
+    """Steps for `seconds` of training and writes steps.jsonl in the form of `kfac train`.
+
+    `step(batch)` returns the objective on the batch; `evaluate(cases)` the mean loss without penalty, the
+    mean error and half the squared norm of the parameters. Evaluations are not counted in the seconds.
+    """
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    every = every or seconds / 100
+
+    def evaluation():
+        loss, error, penalty = evaluate(problem.train)
+        return {
+            "train_objective": float(loss + problem.l2 * penalty),
+            "train_error": float(error),
+            "test_error": float(evaluate(problem.test)[1]),
+        }
+
+    with open(out / "steps.jsonl", "w", buffering=1) as lines:
+
+        def write(**record):
+            lines.write(json.dumps(record | {"kfac": None}) + "\n")
+
+        write(iteration=0, batch_size=0, seconds=0.0, objective=None, evaluation=evaluation())
+        trained, iteration, due = 0.0, 0, every
+        while trained < seconds:
+            start = time.perf_counter()
+            objective = float(step(batches.next()))
+            trained += time.perf_counter() - start
+            iteration += 1
+            found = None
+            if trained >= due or trained >= seconds:
+                found = evaluation()
+                due += every
+            write(
+                iteration=iteration,
+                batch_size=batches.size,
+                seconds=trained,
+                objective=objective,
+                evaluation=found,
+            )
+            if not np.isfinite(objective):
+                print(f"{out}: the objective is {objective} after {iteration} steps")
+                return
