@@ -70,7 +70,7 @@ def run(problem, step, evaluate, batches, *, seconds, out, every=None):
     """
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    every = every or seconds / 100
+    every = every or seconds / 40
 
     def evaluation():
         loss, error, penalty = evaluate(problem.train)

@@ -128,30 +128,38 @@ fn link_inverse(n: f64, p: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn flops(config: &KfacConfig, cases: usize) -> f64 {
-        let widths = [
-            784.0, 1000.0, 500.0, 250.0, 30.0, 250.0, 500.0, 1000.0, 784.0,
-        ];
-        let layers = widths.windows(2).map(|w| [w[0] + 1.0, w[1]]).collect();
+    /// With layers of equal size the count is the paper's closed formula, where `C₁ = C₂ = 2`, but for the
+    /// search's inverses.
+    #[test]
+    fn square_layers_need_what_section_8_says() {
+        let config = KfacConfig::paper();
+        let (d, layers, cases) = (300.0, 4, 2000);
         let flops = StepFlops {
-            config,
-            layers,
+            config: &config,
+            layers: vec![[d, d]; layers],
             cases,
         };
-        flops.total() / 1e9
+        let (tau1, tau2) = (config.statistics_fraction, config.model_fraction);
+        let [t1, t2, t3] = [
+            config.lambda_period as f64,
+            config.gamma_period as f64,
+            config.inverse_period as f64,
+        ];
+        let passes = 2.0 + tau1 + 4.0 * (1.0 + 2.0 / t2) * tau2 + 1.0 / t1;
+        let of_cases = 2.0 * (passes + 1.0 + 2.0 * tau1) * cases as f64 * d.powi(2);
+        let of_factors = (2.0 * (1.0 / t3 + 2.0 / t2) + 4.0 * (1.0 + 2.0 / t2)) * d.powi(3);
+        let expected = layers as f64 * (of_cases + of_factors);
+        let found = flops.total();
+        // Some thirty operations in f64.
+        assert!(
+            (found / expected - 1.0).abs() < 1e-13,
+            "{found} is not {expected}"
+        );
     }
 
-    /// 36 and 115 by section 8's count with one inverse in place of the search's three; two more of 5.5
-    /// GFLOP every 20 iterations make half a GFLOP a step. Both figures are rounded to whole ones.
     #[test]
-    fn the_mnist_autoencoder_needs_what_section_8_says() {
-        let config = KfacConfig::paper();
-        for (cases, expected) in [(1000, 36.0), (4000, 115.0)] {
-            let found = flops(&config, cases);
-            assert!(
-                (found - expected).abs() < 0.02 * expected,
-                "{cases}: {found}"
-            );
-        }
+    fn the_cheaper_product_comes_first() {
+        // [2, 3] to [5, 7]: L first 5·2·3 + 5·3·7 = 135, R first 2·3·7 + 2·7·5 = 112.
+        assert!((sandwich([2.0, 3.0], [5.0, 7.0]) - 224.0).abs() < 1e-12);
     }
 }

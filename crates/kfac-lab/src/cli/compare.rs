@@ -48,7 +48,7 @@ pub(super) struct CompareArguments {
 const PROBLEM: &str = "problem";
 
 /// Evaluations of each run.
-const EVALUATIONS: f64 = 100.0;
+const EVALUATIONS: f64 = 40.0;
 
 impl CompareArguments {
     pub(super) fn run(&self) -> Result<()> {
