@@ -1,13 +1,12 @@
 """PyTorch's Adam and SGD, and Nesterov's gradient with Sutskever's schedule, on an exported problem."""
 
-import argparse
 import math
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from problem import Batches, Problem, run
+from problem import Batches, Problem, arguments, run
 
 LAYERS = {"logistic": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "linear": torch.nn.Identity}
 CHUNK = 5000
@@ -71,16 +70,12 @@ class Nesterov:
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("problem")
+    options = arguments(__doc__)
     options.add_argument("method", choices=["nag", "adam", "sgd"])
     options.add_argument("--rate", type=float, required=True)
     options.add_argument("--batch", type=int, default=500)
     options.add_argument("--momentum", type=float, help="default: 0.9 for sgd, at most 0.99 for nag")
-    options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--out", required=True)
     options = options.parse_args()
     torch.set_num_threads(options.threads)
     problem = Problem.read(options.problem)
@@ -129,7 +124,7 @@ def main():
         return means(cases)
 
     batches = Batches(problem.train, options.batch, options.seed)
-    run(problem, step, evaluate, batches, seconds=options.seconds, out=options.out)
+    run(problem, step, evaluate, batches, options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A problem written by `kfac export-problem`, and the record of a run on it."""
 
+import argparse
 import dataclasses
 import json
 import pathlib
@@ -49,6 +50,17 @@ class Problem:
         )
 
 
+def arguments(description):
+    """The arguments that all programs have."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("problem", help="folder written by `kfac export-problem`")
+    options.add_argument("--seconds", type=float, default=60, help="of training")
+    options.add_argument("--every", type=float, default=10, help="seconds between evaluations")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--out", required=True, help="folder for steps.jsonl")
+    return options
+
+
 class Batches:
     """A fresh random sample without replacement for each iteration."""
 
@@ -62,15 +74,14 @@ class Batches:
         return inputs, inputs if self.targets is self.inputs else self.targets[picked]
 
 
-def run(problem, step, evaluate, batches, *, seconds, out, every=None):
-    """Steps for `seconds` of training and writes steps.jsonl in the form of `kfac train`.
+def run(problem, step, evaluate, batches, options):
+    """Steps for so many seconds of training and writes steps.jsonl in the form of `kfac train`.
 
     `step(batch)` returns the objective on the batch; `evaluate(cases)` the mean loss without penalty, the
     mean error and half the squared norm of the parameters. Evaluations are not counted in the seconds.
     """
-    out = pathlib.Path(out)
+    out, seconds, every = pathlib.Path(options.out), options.seconds, options.every
     out.mkdir(parents=True, exist_ok=True)
-    every = every or seconds / 40
 
     def evaluation():
         loss, error, penalty = evaluate(problem.train)

@@ -1,13 +1,12 @@
 """kfac-jax on an exported problem, with the settings of its own autoencoder example."""
 
-import argparse
 
 import jax
 import jax.numpy as jnp
 import kfac_jax
 import numpy as np
 
-from problem import Batches, Problem, run
+from problem import Batches, Problem, arguments, run
 
 ACTIVATIONS = {"logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "linear": lambda s: s}
 CHUNK = 5000
@@ -52,14 +51,10 @@ def half_squared_norm(parameters):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("problem")
+    options = arguments(__doc__)
     options.add_argument("--batch", type=int, default=1000)
     options.add_argument("--damping", type=float, default=150.0)
     options.add_argument("--inverse-period", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=60)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--out", required=True)
     options = options.parse_args()
     problem = Problem.read(options.problem)
 
@@ -119,7 +114,7 @@ def main():
         loss, error = totals / len(inputs)
         return loss, error, float(half_squared_norm(parameters))
 
-    run(problem, step, evaluate, batches, seconds=options.seconds, out=options.out)
+    run(problem, step, evaluate, batches, options)
 
 
 if __name__ == "__main__":

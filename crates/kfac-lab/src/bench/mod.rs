@@ -138,14 +138,14 @@ fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
     ]
 }
 
-/// Operations a second of a plain product of two square matrices, the best of three.
+/// Operations a second of a plain product of two square matrices, the best of five.
 fn product_rate(device: &Device, precision: Precision) -> f64 {
     let matrix = || {
         let options = (device, precision.dtype());
         Tensor::<2>::random([PRODUCT, PRODUCT], Distribution::Default, options)
     };
     let (a, b) = (matrix(), matrix());
-    let seconds = (0..3).map(|_| {
+    let seconds = (0..5).map(|_| {
         let start = Instant::now();
         let _ = std::hint::black_box(a.clone().matmul(b.clone()));
         start.elapsed().as_secs_f64()

@@ -36,7 +36,7 @@ pub(super) struct BenchArguments {
 impl BenchArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
-        let task = self.run.task();
+        let task = self.kfac.task(self.run.task());
         let data = self.run.load(&task)?;
         let options = BenchOptions {
             batches: self.batch.clone(),

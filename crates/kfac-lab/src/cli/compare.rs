@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     charts::{self, Captions, Plotted},
-    compare::{Comparison, Contender, Contest, PeerPrograms, Rival},
+    compare::{Comparison, Contender, Contest, PeerLimits, PeerPrograms, Rival},
     export::{self, ExportOptions},
     methods::MethodConfig,
     plot::Emphasis,
@@ -34,6 +34,9 @@ pub(super) struct CompareArguments {
     /// Seconds of training for each method, evaluations not counted
     #[arg(long, value_name = "S", default_value_t = 120.0)]
     seconds: f64,
+    /// Evaluations of each run on all cases; on a large data set they take longer than the training
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
+    evaluations: u16,
     /// What to compare K-FAC with
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Rival::Nag])]
     rivals: Vec<Rival>,
@@ -47,13 +50,10 @@ pub(super) struct CompareArguments {
 /// Where the problem is written for other programs, in the folder of the comparison.
 const PROBLEM: &str = "problem";
 
-/// Evaluations of each run.
-const EVALUATIONS: f64 = 40.0;
-
 impl CompareArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
-        let task = self.run.task();
+        let task = self.kfac.task(self.run.task());
         let data = self.run.load(&task)?;
         let name = format!("{}-compare", task.label());
         let folder = output_folder(self.run.out.as_deref(), &name)?;
@@ -70,8 +70,8 @@ impl CompareArguments {
                 }
                 (Contender::Peer(peer), Some(programs)) => {
                     println!("{label}: {} s", self.seconds);
-                    let limits = (self.seconds, self.run.seed);
-                    match programs.run(&peer, &folder.join(PROBLEM), limits, &out) {
+                    let problem = folder.join(PROBLEM);
+                    match programs.run(&peer, &problem, &self.limits(), &out) {
                         Ok(steps) => steps,
                         Err(error) => {
                             eprintln!("{label} is left out: {error:#}");
@@ -92,6 +92,19 @@ impl CompareArguments {
         print!("\n{comparison}");
         println!("run folder: {}", folder.display());
         Ok(())
+    }
+
+    /// Seconds between evaluations.
+    fn every(&self) -> f64 {
+        self.seconds / f64::from(self.evaluations)
+    }
+
+    fn limits(&self) -> PeerLimits {
+        PeerLimits {
+            seconds: self.seconds,
+            every: self.every(),
+            seed: self.run.seed,
+        }
     }
 
     fn contenders(&self, task: &Task) -> Vec<Contender> {
@@ -147,7 +160,7 @@ impl CompareArguments {
                 iterations: None,
                 seconds: Some(self.seconds),
             },
-            evaluate: EvaluateEvery::Seconds(self.seconds / EVALUATIONS),
+            evaluate: EvaluateEvery::Seconds(self.every()),
             seed: self.run.seed,
             precision: self.run.precision,
             init: self.run.init.clone(),

@@ -196,6 +196,14 @@ enum Damping {
 }
 
 impl KfacArguments {
+    /// The task as the preset's authors train it.
+    pub(super) fn task(&self, task: Task) -> Task {
+        match self.preset {
+            Preset::Recommended => task,
+            Preset::Paper | Preset::ReleasedCode => task.as_in_the_paper(),
+        }
+    }
+
     /// The configuration for a task.
     pub(super) fn config(&self, task: &Task, seed: u64) -> KfacConfig {
         let preset = match self.preset {

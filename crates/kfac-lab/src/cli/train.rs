@@ -40,7 +40,7 @@ pub(super) struct TrainArguments {
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
     /// Batch size, or FIRST:ITERATION to grow from FIRST to all cases at ITERATION
-    /// [default: the task's; 1000:500 for the paper's with kfac]
+    /// [default: the task's]
     #[arg(long, value_name = "M|FIRST:ITERATION")]
     batch: Option<ScheduleArgument>,
     /// Evaluate on all cases every so many iterations [default: kfac 10, others 100 times a run]
@@ -119,7 +119,7 @@ impl<'a> RunConfig<'a> {
 impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
-        let task = self.run.task();
+        let task = self.kfac.task(self.run.task());
         let options = self.options(task);
         let data = self.run.load(&options.task)?;
         let name = format!("{}-{}", options.task.label(), options.method.name());

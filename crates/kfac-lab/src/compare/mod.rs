@@ -4,7 +4,7 @@ mod peers;
 mod rivals;
 mod table;
 
-pub use peers::{Peer, PeerPrograms};
+pub use peers::{Peer, PeerLimits, PeerPrograms};
 pub use rivals::{Contender, Rival};
 pub use table::Comparison;
 

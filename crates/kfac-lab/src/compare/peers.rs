@@ -64,6 +64,17 @@ impl Peer {
     }
 }
 
+/// How long a program runs.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerLimits {
+    /// Seconds of training, evaluations not counted.
+    pub seconds: f64,
+    /// Seconds of training between evaluations.
+    pub every: f64,
+    /// Seed of batches and sampled targets.
+    pub seed: u64,
+}
+
 /// The folder of the programs and of their Python.
 #[derive(Clone, Debug)]
 pub struct PeerPrograms {
@@ -98,7 +109,7 @@ impl PeerPrograms {
         &self,
         peer: &Peer,
         problem: &Path,
-        (seconds, seed): (f64, u64),
+        limits: &PeerLimits,
         out: &Path,
     ) -> Result<Vec<StepRecord>> {
         let (problem, out) = (std::path::absolute(problem)?, std::path::absolute(out)?);
@@ -106,8 +117,9 @@ impl PeerPrograms {
         let status = Command::new(&self.python)
             .current_dir(&self.folder)
             .args(peer.arguments(&problem))
-            .arg(format!("--seconds={seconds}"))
-            .arg(format!("--seed={seed}"))
+            .arg(format!("--seconds={}", limits.seconds))
+            .arg(format!("--every={}", limits.every))
+            .arg(format!("--seed={}", limits.seed))
             .arg("--out")
             .arg(&out)
             .env("OMP_NUM_THREADS", threads)

@@ -94,9 +94,15 @@ impl BlockInverse {
     }
 }
 
-/// `L V R`.
+/// `L V R`, the product first that makes the two cheaper.
 pub(super) fn sandwich(left: &Tensor<2>, v: Tensor<2>, right: &Tensor<2>) -> Tensor<2> {
-    left.clone().matmul(v).matmul(right.clone())
+    let ([c, a], [b, d]) = (left.dims(), right.dims());
+    let (left_first, right_first) = (c * b * (a + d), a * d * (b + c));
+    if left_first <= right_first {
+        left.clone().matmul(v).matmul(right.clone())
+    } else {
+        left.clone().matmul(v.matmul(right.clone()))
+    }
 }
 
 /// `K₁ [(K₁ᵀ V K₂) ⊙ S] K₂ᵀ`.

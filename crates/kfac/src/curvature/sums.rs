@@ -1,6 +1,7 @@
 //! One batch's Kronecker factors, summed over the passes that it takes (section 5).
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
 use super::structure::InverseStructure;
 use crate::{
@@ -86,26 +87,23 @@ impl Sums {
     ///
     /// [`StepError`] where a layer was in no pass, or a factor is not finite.
     pub(crate) fn factors(self, layers: &Layers, cases: usize) -> Result<FactorSet, StepError> {
-        let mut factors = Vec::with_capacity(layers.len());
-        for (layer, sum) in self.layers.into_iter().enumerate() {
-            let path = layers.path(layer);
-            let sum = sum.ok_or_else(|| StepError::LayerNotReached {
-                layer: path.to_owned(),
-            })?;
-            let positions = sum.rows as f64;
+        let factor = |(layer, sum): (usize, Option<FactorSum>)| {
+            let path = || layers.path(layer).to_owned();
+            let sum = sum.ok_or_else(|| StepError::LayerNotReached { layer: path() })?;
             let factor = KroneckerFactors {
                 activation: sum.activation / cases as f64,
-                gradient: sum.gradient / positions,
+                gradient: sum.gradient / sum.rows as f64,
             };
-            if let Some(kind) = factor.non_finite() {
-                let quantity = Quantity::Factor(kind);
-                return Err(StepError::NonFinite {
-                    quantity,
-                    layer: Some(path.to_owned()),
-                });
+            match factor.non_finite() {
+                None => Ok(factor),
+                Some(kind) => Err(StepError::NonFinite {
+                    quantity: Quantity::Factor(kind),
+                    layer: Some(path()),
+                }),
             }
-            factors.push(factor);
-        }
+        };
+        let factors = self.layers.into_par_iter().enumerate().map(factor);
+        let factors = factors.collect::<Result<_, _>>()?;
         // By Cauchy and Schwarz these are finite where the layers' own factors are.
         let links = self.links.into_iter().map(|link| {
             link.sum.map(|sum| CrossFactors {

@@ -140,8 +140,8 @@ fn with_directions<E: Scalar>(
     });
     BlockInverse::Conditional {
         unconditional,
-        activation_directions: place.tensor(&activation.directions),
-        gradient_directions: place.tensor(&gradient.directions),
+        activation_directions: place.transposed(&activation.directions).transpose(),
+        gradient_directions: place.transposed(&gradient.directions).transpose(),
         reciprocals: place.tensor(&reciprocals),
     }
 }

@@ -47,6 +47,12 @@ impl Place {
         host::to_device(matrix, &self.device, self.dtype)
     }
 
+    /// The transpose of a matrix, in the order in which the host has it: the cheaper form where the
+    /// matrix is symmetric, or only products read it.
+    pub(super) fn transposed<E: Scalar>(&self, matrix: &Mat<E>) -> Tensor<2> {
+        host::transposed_to_device(matrix, &self.device, self.dtype)
+    }
+
     pub(super) fn identity(&self, dimension: usize) -> Tensor<2> {
         Tensor::<2>::eye(dimension, &self.device).cast(self.dtype)
     }
@@ -72,7 +78,7 @@ impl<E: Scalar> HostFactors<E> {
     /// Copies the factors, and decomposes them where `eigen` asks for it.
     pub(super) fn new(factors: &KroneckerFactors, damping: DampingScheme, eigen: bool) -> Self {
         let tensors = [&factors.activation, &factors.gradient];
-        let matrices = tensors.map(symmetric::<E>);
+        let matrices = tensors.map(host::symmetric_to_host::<E>);
         let pi = match damping {
             DampingScheme::FactoredTikhonov { pi } => balance(pi, &matrices),
             DampingScheme::ExactTikhonov => 1.0,
@@ -118,8 +124,8 @@ impl<E: Scalar> HostFactors<E> {
             .zip(gradient)
             .map(|((activation, a), (gradient, g))| {
                 let inverse = KroneckerInverse {
-                    activation: self.place.tensor(&activation.inverse),
-                    gradient: self.place.tensor(&gradient.inverse),
+                    activation: self.place.transposed(&activation.inverse),
+                    gradient: self.place.transposed(&gradient.inverse),
                 };
                 CholeskyPair {
                     activation,
@@ -158,8 +164,8 @@ impl<E: Scalar> HostFactors<E> {
             })
         });
         let block = BlockInverse::Eigen {
-            activation_basis: self.place.tensor(&activation.vectors),
-            gradient_basis: self.place.tensor(&gradient.vectors),
+            activation_basis: self.place.transposed(&activation.vectors).transpose(),
+            gradient_basis: self.place.transposed(&gradient.vectors).transpose(),
             reciprocals: self.place.tensor(&reciprocals),
         };
         (Some(block), Vec::new())
@@ -198,15 +204,6 @@ fn balance<E: Scalar>(norm: PiNorm, factors: &[Mat<E>; 2]) -> f64 {
             .map(|m| frobenius(m) / (m.nrows() as f64).sqrt()),
     };
     factored_pi(activation, gradient)
-}
-
-/// The factor on the host, its rounding errors made symmetric.
-fn symmetric<E: Scalar>(factor: &Tensor<2>) -> Mat<E> {
-    let matrix: Mat<E> = host::to_host(factor);
-    let half = E::from_f64(0.5);
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
-        (matrix[(i, j)] + matrix[(j, i)]) * half
-    })
 }
 
 fn trace<E: Scalar>(matrix: &Mat<E>) -> f64 {

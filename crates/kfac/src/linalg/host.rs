@@ -1,7 +1,7 @@
 //! Matrices between the device and the host.
 
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
-use faer::{Mat, traits::RealField};
+use faer::{Mat, MatRef, traits::RealField};
 
 /// A scalar that both faer and Burn compute with: `f32` and `f64`.
 pub trait Scalar: RealField + Element + Send + Sync {
@@ -37,22 +37,43 @@ impl Scalar for f64 {
 pub fn to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
     let [rows, columns] = tensor.dims();
     let values: Vec<E> = to_vec(tensor);
-    Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
+    MatRef::from_row_major_slice(&values, rows, columns).to_owned()
+}
+
+/// [`to_host`] for a matrix that equals its transpose but for rounding, which need not be turned over;
+/// the lower triangle of the result is the matrix's upper one.
+pub fn symmetric_to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
+    let [rows, columns] = tensor.dims();
+    let values: Vec<E> = to_vec(tensor);
+    MatRef::from_column_major_slice(&values, rows, columns).to_owned()
 }
 
 /// Copies a host matrix to the device, in the given precision.
 pub fn to_device<E: Scalar>(matrix: &Mat<E>, device: &Device, dtype: DType) -> Tensor<2> {
+    transposed_to_device(&matrix.transpose().to_owned(), device, dtype)
+}
+
+/// Copies the transpose of a host matrix to the device: column by column, as the host has it.
+pub fn transposed_to_device<E: Scalar>(
+    matrix: &Mat<E>,
+    device: &Device,
+    dtype: DType,
+) -> Tensor<2> {
     let (rows, columns) = (matrix.nrows(), matrix.ncols());
     let mut values = Vec::with_capacity(rows * columns);
-    for i in 0..rows {
-        values.extend((0..columns).map(|j| matrix[(i, j)]));
+    for column in 0..columns {
+        values.extend_from_slice(matrix.col_as_slice(column));
     }
-    Tensor::from_data(TensorData::new(values, [rows, columns]), (device, dtype))
+    Tensor::from_data(TensorData::new(values, [columns, rows]), (device, dtype))
 }
 
 /// The elements of a tensor in row-major order, converted to `E`.
 pub fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
-    tensor.to_data().iter::<E>().collect()
+    let data = tensor.to_data();
+    match data.as_slice::<E>() {
+        Ok(values) => values.to_vec(),
+        Err(_) => data.iter::<E>().collect(), // another precision
+    }
 }
 
 /// The Euclidean norm of all elements, accumulated like [`sum`].

@@ -1,6 +1,7 @@
 //! The Kronecker factors: two a layer, and two between neighbours in a chain.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, s};
+use rayon::prelude::*;
 
 use crate::linalg::host;
 
@@ -95,25 +96,26 @@ impl FactorSet {
         }
     }
 
-    /// `old_weight · self + (1 − old_weight) · new`.
-    pub(super) fn averaged(&self, new: &Self, old_weight: f64) -> Self {
-        let mix = |old: &Tensor<2>, new: &Tensor<2>| {
-            old.clone() * old_weight + new.clone() * (1.0 - old_weight)
+    /// `old_weight · self + (1 − old_weight) · new`, the layers at the same time.
+    pub(super) fn averaged(&self, new: Self, old_weight: f64) -> Self {
+        let mix =
+            |old: &Tensor<2>, new: Tensor<2>| new * (1.0 - old_weight) + old.clone() * old_weight;
+        let layer = |(old, new): (&KroneckerFactors, KroneckerFactors)| KroneckerFactors {
+            activation: mix(&old.activation, new.activation),
+            gradient: mix(&old.gradient, new.gradient),
         };
-        let layer = |(old, new): (&KroneckerFactors, &KroneckerFactors)| KroneckerFactors {
-            activation: mix(&old.activation, &new.activation),
-            gradient: mix(&old.gradient, &new.gradient),
-        };
-        let link = |(old, new): (&Option<CrossFactors>, &Option<CrossFactors>)| {
-            let (old, new) = old.as_ref().zip(new.as_ref())?;
+        let link = |(old, new): (&Option<CrossFactors>, Option<CrossFactors>)| {
+            let (old, new) = old.as_ref().zip(new)?;
             Some(CrossFactors {
-                activation: mix(&old.activation, &new.activation),
-                gradient: mix(&old.gradient, &new.gradient),
+                activation: mix(&old.activation, new.activation),
+                gradient: mix(&old.gradient, new.gradient),
             })
         };
+        let layers = self.layers.par_iter().zip(new.layers);
+        let links = self.links.par_iter().zip(new.links);
         Self {
-            layers: self.layers.iter().zip(&new.layers).map(layer).collect(),
-            links: self.links.iter().zip(&new.links).map(link).collect(),
+            layers: layers.map(layer).collect(),
+            links: links.map(link).collect(),
         }
     }
 }
@@ -125,10 +127,9 @@ impl KroneckerFactors {
     /// diagonal's, and a NaN in a column reaches its diagonal element.
     pub(crate) fn non_finite(&self) -> Option<FactorKind> {
         let finite = |factor: &Tensor<2>| {
-            let identity = Tensor::<2>::eye(factor.dims()[0], &factor.device());
-            let diagonal = factor
-                .clone()
-                .mask_where(identity.equal_elem(0.0), factor.zeros_like());
+            let dimension = factor.dims()[0];
+            let elements = factor.clone().reshape([dimension * dimension]);
+            let diagonal: Tensor<1> = elements.slice(s![..;dimension.cast_signed() + 1]);
             host::sum(diagonal).is_finite()
         };
         if !finite(&self.activation) {

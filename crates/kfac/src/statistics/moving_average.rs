@@ -39,7 +39,7 @@ impl RunningFactors {
         let factors = if self.updates == 0 {
             batch
         } else {
-            self.factors.averaged(&batch, old_weight(updates, self.cap))
+            self.factors.averaged(batch, old_weight(updates, self.cap))
         };
         Self {
             factors,
