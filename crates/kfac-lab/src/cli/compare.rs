@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     charts::{self, Captions, Plotted},
-    compare::{Comparison, Contender, Contest, PeerLimits, PeerPrograms, Rival},
+    compare::{Comparison, Contender, Entry, PeerLimits, PeerPrograms, Rival},
     export::{self, ExportOptions},
     methods::MethodConfig,
     plot::Emphasis,
@@ -81,7 +81,7 @@ impl CompareArguments {
                 }
                 (Contender::Peer(_), None) => continue,
             };
-            runs.push(Contest { label, steps });
+            runs.push(Entry { label, steps });
         }
         self.draw(&task, &runs, &folder)?;
         let comparison = Comparison {
@@ -170,7 +170,7 @@ impl CompareArguments {
         Ok(run(&options, data, &mut folder)?.steps)
     }
 
-    fn draw(&self, task: &Task, runs: &[Contest], folder: &Path) -> Result<()> {
+    fn draw(&self, task: &Task, runs: &[Entry], folder: &Path) -> Result<()> {
         let emphases = [Emphasis::Main]
             .into_iter()
             .chain(std::iter::repeat(Emphasis::Baseline));

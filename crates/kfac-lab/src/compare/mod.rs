@@ -12,7 +12,7 @@ use crate::train::StepRecord;
 
 /// A run that takes part.
 #[derive(Debug)]
-pub struct Contest {
+pub struct Entry {
     /// The method.
     pub label: String,
     /// Its steps, the initial point first.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Contest;
+use super::Entry;
 use crate::train::{Evaluation, StepRecord};
 
 /// Seconds at which the errors are listed.
@@ -11,14 +11,14 @@ const SECONDS: [f64; 6] = [10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 /// The runs of a comparison; the first is the one that the others are compared with.
 pub struct Comparison<'a> {
     /// The runs.
-    pub runs: &'a [Contest],
+    pub runs: &'a [Entry],
     /// What the error measures.
     pub error_name: &'a str,
     /// Seconds of each run.
     pub seconds: f64,
 }
 
-impl Contest {
+impl Entry {
     /// The evaluations with the seconds at which they were made.
     fn evaluations(&self) -> impl DoubleEndedIterator<Item = (f64, Evaluation)> {
         let evaluated = |step: &StepRecord| Some((step.seconds, step.evaluation?));
@@ -101,7 +101,7 @@ fn error(f: &mut fmt::Formatter<'_>, found: Option<Evaluation>) -> fmt::Result {
 mod tests {
     use super::*;
 
-    fn run(label: &str, points: &[(f64, f64)]) -> Contest {
+    fn run(label: &str, points: &[(f64, f64)]) -> Entry {
         let step = |(iteration, &(seconds, objective)): (usize, &(f64, f64))| StepRecord {
             iteration: iteration as u64,
             batch_size: 1,
@@ -114,7 +114,7 @@ mod tests {
             }),
             kfac: None,
         };
-        Contest {
+        Entry {
             label: label.to_owned(),
             steps: points.iter().enumerate().map(step).collect(),
         }
