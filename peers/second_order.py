@@ -1,6 +1,5 @@
 """kfac-jax on an exported problem, with the settings of its own autoencoder example."""
 
-
 import jax
 import jax.numpy as jnp
 import kfac_jax

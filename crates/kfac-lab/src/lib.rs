@@ -10,6 +10,7 @@ pub mod export;
 pub mod figures;
 pub mod initialise;
 pub mod loss;
+mod median;
 mod memory;
 pub mod methods;
 pub mod network;

@@ -16,6 +16,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// The lines of a run's `steps.jsonl`.
+fn steps(run: &Path) -> Vec<serde_json::Value> {
+    let lines = fs::read_to_string(run.join("steps.jsonl")).unwrap();
+    let step = |line| serde_json::from_str(line).unwrap();
+    lines.lines().map(step).collect()
+}
+
+/// The training objective where a step was evaluated.
+fn objective(step: &serde_json::Value) -> f64 {
+    step["evaluation"]["train_objective"].as_f64().unwrap()
+}
+
 #[test]
 fn training_leaves_a_run_folder_with_pictures_and_numbers() {
     let folder = tempfile::tempdir().unwrap();
@@ -45,11 +57,7 @@ fn training_leaves_a_run_folder_with_pictures_and_numbers() {
     ] {
         assert!(run.join(file).exists(), "{file}");
     }
-    let steps = fs::read_to_string(run.join("steps.jsonl")).unwrap();
-    let steps: Vec<serde_json::Value> = steps
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let steps = steps(&run);
     assert_eq!(steps.len(), 61);
     let error = |step: &serde_json::Value| step["evaluation"]["train_error"].as_f64().unwrap();
     // A network that always names one class misclassifies about nine digits in ten.
@@ -102,15 +110,8 @@ fn every_optimizer_trains() {
         ];
         let output = kfac(&arguments, folder.path());
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let steps = fs::read_to_string(folder.path().join(optimizer).join("steps.jsonl")).unwrap();
-        let objective = |line: &str| {
-            let step: serde_json::Value = serde_json::from_str(line).unwrap();
-            step["evaluation"]["train_objective"].as_f64().unwrap()
-        };
-        let (first, last) = (
-            steps.lines().next().unwrap(),
-            steps.lines().next_back().unwrap(),
-        );
+        let steps = steps(&folder.path().join(optimizer));
+        let (first, last) = (&steps[0], &steps[steps.len() - 1]);
         assert!(objective(last) < objective(first), "{optimizer}");
     }
 }
@@ -276,12 +277,7 @@ fn an_exported_problem_is_the_one_that_is_trained() {
         ];
         let output = kfac(&[&train[..], init].concat(), folder.path());
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let steps = fs::read_to_string(folder.path().join(run).join("steps.jsonl")).unwrap();
-        let step: serde_json::Value = serde_json::from_str(steps.lines().next().unwrap()).unwrap();
-        step["evaluation"]["train_objective"]
-            .as_f64()
-            .unwrap()
-            .to_bits()
+        objective(&steps(&folder.path().join(run))[0]).to_bits()
     };
     let exported = first_objective("a", &["--init", "problem/init.npy"]);
     assert_eq!(exported, first_objective("b", &[]));

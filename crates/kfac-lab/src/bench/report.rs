@@ -10,7 +10,7 @@ use super::{
     contestant::{Contestant, Sample},
     flops::StepFlops,
 };
-use crate::{methods::MethodConfig, precision::Precision, task::TaskName};
+use crate::{median::median, methods::MethodConfig, precision::Precision, task::TaskName};
 
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -146,17 +146,6 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / n as f64
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
-    }
-}
-
 impl fmt::Display for Bench {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let precision = match self.precision {
@@ -246,18 +235,5 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::QuadraticModel => "quadratic model",
         Phase::Lambda => "lambda",
         Phase::Update => "update",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        let of = |values: &[f64]| median(values.iter().copied());
-        assert!((of(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-15);
-        assert!((of(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-15);
-        assert!(of(&[]).is_nan());
     }
 }

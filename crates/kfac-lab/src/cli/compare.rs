@@ -57,30 +57,26 @@ impl CompareArguments {
         let data = self.run.load(&task)?;
         let name = format!("{}-compare", task.label());
         let folder = output_folder(self.run.out.as_deref(), &name)?;
-        let contenders = self.contenders(&task);
+        let mut contenders = self.contenders(&task);
         let programs = self.programs(&contenders, (&task, &data), &folder)?;
+        contenders.retain(|c| matches!(c, Contender::Own(_)) || programs.is_some());
         let mut runs = Vec::new();
         for contender in contenders {
             let label = contender.label();
+            println!("{label}: {} s", self.seconds);
             let out = folder.join(folder_name(&label));
             let steps = match (contender, &programs) {
                 (Contender::Own(method), _) => {
-                    println!("{label}: {} s", self.seconds);
-                    self.train((&task, &data), method, &out)?
+                    self.train((&task, &data), method, &out).map(Some)?
                 }
                 (Contender::Peer(peer), Some(programs)) => {
-                    println!("{label}: {} s", self.seconds);
-                    let problem = folder.join(PROBLEM);
-                    match programs.run(&peer, &problem, &self.limits(), &out) {
-                        Ok(steps) => steps,
-                        Err(error) => {
-                            eprintln!("{label} is left out: {error:#}");
-                            continue;
-                        }
-                    }
+                    let found = programs.run(&peer, &folder.join(PROBLEM), &self.limits(), &out);
+                    let left_out = |error| eprintln!("{label} is left out: {error:#}");
+                    found.map_err(left_out).ok()
                 }
-                (Contender::Peer(_), None) => continue,
+                (Contender::Peer(_), None) => None,
             };
+            let Some(steps) = steps else { continue };
             runs.push(Entry { label, steps });
         }
         self.draw(&task, &runs, &folder)?;

@@ -157,7 +157,7 @@ pub(super) struct KfacArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Preset {
-    /// The paper's, but for the start: λ falls fast while it is far too large
+    /// The paper's, but for the start: λ falls fast while it is far too large, from smaller batches
     Recommended,
     /// The settings of the paper's experiments
     Paper,

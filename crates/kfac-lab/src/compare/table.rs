@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::Entry;
-use crate::train::{Evaluation, StepRecord};
+use crate::{
+    median::median,
+    train::{Evaluation, StepRecord},
+};
 
 /// Seconds at which the errors are listed.
 const SECONDS: [f64; 6] = [10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -43,9 +46,7 @@ impl Entry {
     /// The median time of a step, in milliseconds.
     fn median_step(&self) -> f64 {
         let pairs = self.steps.windows(2);
-        let mut times: Vec<f64> = pairs.map(|w| w[1].seconds - w[0].seconds).collect();
-        times.sort_by(f64::total_cmp);
-        1e3 * times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+        1e3 * median(pairs.map(|pair| pair[1].seconds - pair[0].seconds))
     }
 }
 

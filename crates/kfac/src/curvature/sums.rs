@@ -103,7 +103,9 @@ impl Sums {
             }
         };
         let factors = self.layers.into_par_iter().enumerate().map(factor);
-        let factors = factors.collect::<Result<_, _>>()?;
+        let factors: Vec<_> = factors.collect();
+        // One after another, so that of several faults the first layer's is told.
+        let factors = factors.into_iter().collect::<Result<_, _>>()?;
         // By Cauchy and Schwarz these are finite where the layers' own factors are.
         let links = self.links.into_iter().map(|link| {
             link.sum.map(|sum| CrossFactors {
