@@ -77,7 +77,7 @@ pub use loss::{Bernoulli, Categorical, Gaussian, PredictiveDistribution};
 pub use network::{Jvp, Network};
 pub use optim::{
     BatchSchedule, ConfigFault, CoveragePolicy, DirectionalDerivatives, IterateAveraging, Kfac,
-    KfacConfig, Momentum, Objective, StepOutcome, StepReport,
+    KfacConfig, Momentum, Objective, RefreshTiming, StepOutcome, StepReport,
 };
 pub use random::RandomStream;
 pub use statistics::{FactorKind, KroneckerFactors};

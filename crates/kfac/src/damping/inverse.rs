@@ -50,6 +50,7 @@ pub(crate) struct InverseKind {
 /// A damped inverse and how it came about.
 #[derive(Clone, Debug)]
 pub(crate) struct DampedInverse {
+    pub(crate) gamma: f64,
     pub(crate) inverse: FisherInverse,
     /// `π` of each layer; one for exact damping.
     pub(crate) pi: Vec<f64>,
@@ -58,10 +59,10 @@ pub(crate) struct DampedInverse {
 
 /// The factors of all layers on the host, ready to be inverted for several γ.
 #[derive(Debug)]
-pub(crate) struct PreparedFactors<'a> {
-    layers: &'a Layers,
+pub(crate) struct PreparedFactors {
+    layers: Layers,
     kind: InverseKind,
-    previous: Option<&'a FisherInverse>,
+    previous: Option<FisherInverse>,
     factors: Prepared,
 }
 
@@ -98,13 +99,13 @@ impl<E: Scalar> HostSet<E> {
     }
 }
 
-impl<'a> PreparedFactors<'a> {
+impl PreparedFactors {
     /// Copies the factors to the host and, for the eigen path, decomposes them.
     pub(crate) fn new(
-        layers: &'a Layers,
+        layers: &Layers,
         factors: &FactorSet,
         kind: InverseKind,
-        previous: Option<&'a FisherInverse>,
+        previous: Option<&FisherInverse>,
     ) -> Self {
         let dtype = factors
             .layers
@@ -116,9 +117,9 @@ impl<'a> PreparedFactors<'a> {
             Prepared::Single(HostSet::new(factors, kind))
         };
         Self {
-            layers,
+            layers: layers.clone(),
             kind,
-            previous,
+            previous: previous.cloned(),
             factors: prepared,
         }
     }
@@ -156,6 +157,7 @@ impl<'a> PreparedFactors<'a> {
             }
         };
         DampedInverse {
+            gamma,
             inverse,
             pi: factors.layers.iter().map(|layer| layer.pi).collect(),
             repairs,
@@ -169,7 +171,7 @@ impl<'a> PreparedFactors<'a> {
         factors: &HostSet<E>,
         index: usize,
     ) -> BlockInverse {
-        match (&layers[index].form, self.previous) {
+        match (&layers[index].form, &self.previous) {
             (Form::Cholesky(pair), _) => BlockInverse::Factored(pair.inverse.clone()),
             (Form::Block(block), _) => BlockInverse::clone(block),
             (Form::None, Some(previous)) => previous.blocks()[index].clone(),

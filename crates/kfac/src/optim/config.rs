@@ -3,17 +3,20 @@
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::averaging::IterateAveraging;
+use super::{averaging::IterateAveraging, refresh::RefreshTiming};
 use crate::{
     curvature::{FisherEstimate, InverseStructure},
-    damping::{DampingScheme, DampingStart, GammaBounds, InverseKind, InverseMethod, PiNorm},
+    damping::{
+        DampingScheme, DampingStart, GammaBounds, InverseKind, InverseMethod, PiNorm,
+        gamma_candidates,
+    },
 };
 
 /// The settings of [`Kfac`](super::Kfac).
 ///
 /// Nothing has to be tuned: the defaults of [`new`](KfacConfig::new) train deep autoencoders and
-/// classifiers alike. They are the paper's, but for how λ and γ start; [`paper`](KfacConfig::paper) has
-/// that too.
+/// classifiers alike. They are the paper's, but for how λ and γ start and when the inverse is worked out;
+/// [`paper`](KfacConfig::paper) has those too.
 ///
 /// # Example
 ///
@@ -74,6 +77,9 @@ pub struct KfacConfig {
     /// The inverse is also refreshed in each of this many first iterations. Default 3.
     #[config(default = 3)]
     pub initial_refreshes: u64,
+    /// When the work of a refresh is done. Default: ahead, an inverse an iteration.
+    #[config(default = "RefreshTiming::Ahead")]
+    pub refresh_timing: RefreshTiming,
     /// Largest weight of the past in the factors' running averages (section 5).
     ///
     /// In [0, 1), default 0.95. Nearer to one averages over more iterations.
@@ -203,12 +209,15 @@ pub enum ConfigFault {
 type Range = (&'static str, f64, bool, &'static str);
 
 impl KfacConfig {
-    /// The settings of the paper's experiments: λ and γ start as [`DampingStart::Fixed`] says.
+    /// The settings of the paper's experiments: λ and γ start as [`DampingStart::Fixed`] says, and the
+    /// inverse is refreshed as [`RefreshTiming::AtOnce`] says.
     ///
     /// Deep autoencoders want the default `initial_lambda` of 150, classifiers about 1; an unsuitable
     /// value shows in the first dozens of iterations.
     pub fn paper() -> Self {
-        Self::new().with_damping_start(DampingStart::Fixed)
+        Self::new()
+            .with_damping_start(DampingStart::Fixed)
+            .with_refresh_timing(RefreshTiming::AtOnce)
     }
 
     /// The settings of the authors' released code: the paper's, with the whole batch for the quadratic
@@ -373,6 +382,15 @@ impl KfacConfig {
 
     pub(crate) fn omega_gamma(&self) -> f64 {
         self.gamma_decay.powf(self.gamma_period as f64)
+    }
+
+    /// The candidates γ of a refresh in an iteration, counted from one: three where γ is searched.
+    pub(crate) fn candidates(&self, iteration: u64, gamma: f64) -> Vec<f64> {
+        if iteration.is_multiple_of(self.gamma_period) {
+            gamma_candidates(gamma, self.omega_gamma(), self.gamma_bounds()).to_vec()
+        } else {
+            vec![gamma]
+        }
     }
 
     /// Whether the inverse is refreshed in an iteration, counted from one.

@@ -4,6 +4,7 @@ use super::{
     averaging::IterateAverage,
     config::KfacConfig,
     evaluate::Objective,
+    refresh::RefreshAhead,
     report::StepReport,
     step::{Advance, Step},
 };
@@ -38,6 +39,8 @@ pub struct Kfac<L> {
 pub(super) struct State {
     pub(super) statistics: RunningFactors,
     pub(super) inverse: Option<FisherInverse>,
+    /// The next inverse under way.
+    pub(super) ahead: Option<RefreshAhead>,
     pub(super) iteration: u64,
     pub(super) lambda: f64,
     pub(super) gamma: f64,
@@ -55,6 +58,7 @@ impl State {
         Self {
             statistics: RunningFactors::new(config.statistics_cap),
             inverse: None,
+            ahead: None,
             iteration: 0,
             lambda: config.initial_lambda,
             gamma: config.gamma_of(config.initial_lambda),

@@ -8,6 +8,7 @@ mod init;
 mod kfac;
 mod proposal;
 mod quadratic_model;
+mod refresh;
 mod report;
 mod schedule;
 mod step;
@@ -18,6 +19,7 @@ pub use derivatives::directional_derivatives;
 pub use evaluate::Objective;
 pub use kfac::Kfac;
 pub use quadratic_model::{QuadraticModel, StepScale};
+pub use refresh::RefreshTiming;
 pub use report::{
     GammaCandidate, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
 };

@@ -5,12 +5,13 @@ use super::{
     kfac::{Kfac, State},
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Subspace, fisher_gram},
+    refresh::{Refresh, RefreshAhead, RefreshPoint},
     report::{LambdaReport, PhaseClock, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
 };
 use crate::{
     cases::Batch,
-    curvature::{FisherEstimator, Sums},
-    damping::{LevenbergMarquardt, PreparedFactors, calibrated_lambda, gamma_candidates},
+    curvature::{FisherEstimator, FisherInverse, Sums},
+    damping::{DampedInverse, LevenbergMarquardt, calibrated_lambda},
     error::{Quantity, StepError},
     loss::PredictiveDistribution,
     network::Network,
@@ -60,7 +61,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         clock.lap(&mut times.gradient);
 
         let statistics = self.updated_statistics((&mut clock, &mut times))?;
-        let proposals = self.propose(&gradient, &statistics, (&mut clock, &mut times));
+        let (proposals, ahead) = self.propose(&gradient, &statistics, (&mut clock, &mut times));
         let choice = self.rescale(&gradient, proposals)?;
         let path = self.path(parameters, &choice);
         clock.lap(&mut times.quadratic_model);
@@ -71,7 +72,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
 
         let gradient_norm = gradient.norm();
         let mut report = self.report((objective, gradient_norm), &choice, &path, lambda);
-        let mut next = self.next_state(statistics, choice, &report);
+        let mut next = self.next_state((statistics, ahead), choice, &report);
         next.average.update(state.iteration, &path.start);
         let model = match outcome {
             StepOutcome::Taken => {
@@ -121,47 +122,41 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         Ok(updated)
     }
 
-    /// Sections 4.2, 6.3 and 6.6: a proposal for each γ to be tried.
+    /// Sections 4.2, 6.3 and 6.6: a proposal for each γ to be tried, with a refreshed inverse or the last
+    /// one; and the refresh under way for a later iteration.
     fn propose(
         &self,
         gradient: &ParameterVector,
         statistics: &RunningFactors,
         (clock, times): (&mut PhaseClock, &mut PhaseTimes),
-    ) -> Vec<Proposal> {
-        let (config, state) = (self.config(), self.state);
-        let searching = self.iteration().is_multiple_of(config.gamma_period);
-        let inverse = state.inverse.as_ref();
-        let refreshes = state.calibrating || config.refreshes(self.iteration());
-        let stale = inverse.filter(|_| !refreshes);
-        if let Some(inverse) = stale {
-            let direction = inverse.multiply(gradient).scaled(-1.0);
-            clock.lap(&mut times.proposal);
-            return vec![Proposal {
-                gamma: state.gamma,
-                direction,
-                refreshed: None,
-            }];
-        }
-        let prepared = PreparedFactors::new(
-            &self.optimizer.layers,
-            statistics.factors(),
-            config.inverse_kind(),
-            inverse,
-        );
-        let search = gamma_candidates(state.gamma, config.omega_gamma(), config.gamma_bounds());
-        let gammas: &[f64] = if searching { &search } else { &[state.gamma] };
-        let mut propose = |&gamma: &f64| {
-            let refreshed = prepared.inverse(gamma);
-            clock.lap(&mut times.inverse);
-            let direction = refreshed.inverse.multiply(gradient).scaled(-1.0);
-            clock.lap(&mut times.proposal);
-            Proposal {
-                gamma,
-                direction,
-                refreshed: Some(refreshed),
-            }
+    ) -> (Vec<Proposal>, Option<RefreshAhead>) {
+        let state = self.state;
+        let refresh = RefreshPoint {
+            config: self.config(),
+            layers: &self.optimizer.layers,
+            state,
+            factors: statistics.factors(),
+            iteration: self.iteration(),
         };
-        gammas.iter().map(&mut propose).collect()
+        let refresh = refresh.work();
+        clock.lap(&mut times.inverse);
+        let direction = |inverse: &FisherInverse| inverse.multiply(gradient).scaled(-1.0);
+        let stale = |inverse| Proposal {
+            gamma: state.gamma,
+            direction: direction(inverse),
+            refreshed: None,
+        };
+        let fresh = |refreshed: DampedInverse| Proposal {
+            gamma: refreshed.gamma,
+            direction: direction(&refreshed.inverse),
+            refreshed: Some(refreshed),
+        };
+        let (proposals, ahead) = match refresh {
+            Refresh::Later(ahead) => (state.inverse.iter().map(stale).collect(), ahead),
+            Refresh::Now(inverses) => (inverses.into_iter().map(fresh).collect(), None),
+        };
+        clock.lap(&mut times.proposal);
+        (proposals, ahead)
     }
 
     /// Sections 6.4 and 7: the best proposal, with its coefficients from the exact Fisher on S₂.
@@ -286,11 +281,17 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
     }
 
     /// What the next step starts from, without momentum.
-    fn next_state(&self, statistics: RunningFactors, choice: Choice, report: &StepReport) -> State {
+    fn next_state(
+        &self,
+        (statistics, ahead): (RunningFactors, Option<RefreshAhead>),
+        choice: Choice,
+        report: &StepReport,
+    ) -> State {
         let refreshed = choice.proposal.refreshed.map(|refreshed| refreshed.inverse);
         State {
             statistics,
             inverse: refreshed.or_else(|| self.state.inverse.clone()),
+            ahead,
             iteration: report.iteration,
             lambda: report.lambda.after,
             gamma: if report.lambda.calibrated {
