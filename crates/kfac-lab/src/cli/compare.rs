@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     charts::{self, Captions, Plotted},
-    compare::{Comparison, Contender, Entry, PeerLimits, PeerPrograms, Rival},
+    compare::{Comparison, Contender, Entry, PeerLimits, PeerPrograms, RivalChoice},
     export::{self, ExportOptions},
     methods::MethodConfig,
     plot::Emphasis,
@@ -26,6 +26,7 @@ use crate::{
   kfac compare curves --seconds 120           K-FAC against four settings of NAG
   kfac compare digits --seconds 5 --rivals nag,adam,sgd
   kfac compare mnist --rivals kfac-jax,torch-nag,torch-adam
+  kfac compare mnist --seconds 600 --rivals kfac-jax:500,torch-nag:0.02
 
 kfac-jax and PyTorch run in Python: `peers/install` installs them in peers/.venv.")]
 pub(super) struct CompareArguments {
@@ -37,9 +38,13 @@ pub(super) struct CompareArguments {
     /// Evaluations of each run on all cases; on a large data set they take longer than the training
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
     evaluations: u16,
-    /// What to compare K-FAC with
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Rival::Nag])]
-    rivals: Vec<Rival>,
+    /// What to compare K-FAC with: any of nag, adam, sgd, kfac-jax, torch-nag, torch-adam
+    ///
+    /// Each runs with several learning rates (nag 0.05, 0.02, 0.01, 0.005; adam 0.003, 0.001, 0.0003, 0.0001; sgd
+    /// 0.2, 0.1, 0.05, 0.02), kfac-jax, with the settings of its autoencoder example, with batches of 500, 1000 and
+    /// 4000 cases. NAME:SETTING runs it with one.
+    #[arg(long, value_delimiter = ',', default_value = "nag")]
+    rivals: Vec<RivalChoice>,
     /// Folder of the Python programs
     #[arg(long, value_name = "FOLDER", default_value = "peers")]
     peers: PathBuf,

@@ -5,7 +5,7 @@ mod rivals;
 mod table;
 
 pub use peers::{Peer, PeerLimits, PeerPrograms};
-pub use rivals::{Contender, Rival};
+pub use rivals::{Contender, RivalChoice};
 pub use table::Comparison;
 
 use crate::train::StepRecord;
