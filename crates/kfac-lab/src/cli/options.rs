@@ -157,7 +157,8 @@ pub(super) struct KfacArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Preset {
-    /// The paper's, but for the start: λ falls fast while it is far too large, from smaller batches
+    /// The paper's, but for the start (λ falls fast while it is far too large, from smaller batches) and for inverses
+    /// that are worked out ahead
     Recommended,
     /// The settings of the paper's experiments
     Paper,
