@@ -5,6 +5,7 @@ pub mod bench;
 pub mod charts;
 pub mod cli;
 pub mod compare;
+pub mod curvature;
 pub mod data;
 pub mod export;
 pub mod figures;

@@ -1,7 +1,7 @@
 //! The losses by name, and the errors that are reported beside them.
 
 use burn::tensor::Tensor;
-use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream};
+use kfac::{Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution, RandomStream};
 use serde::{Deserialize, Serialize};
 
 /// The predictive distribution of a task's outputs.
@@ -14,6 +14,11 @@ pub enum Loss {
     Categorical,
     /// Linear outputs, half the squared error.
     Gaussian,
+    /// Softmax at each position of a sequence, cross-entropy.
+    CategoricalSequence {
+        /// The number of classes.
+        classes: usize,
+    },
 }
 
 impl Loss {
@@ -28,6 +33,13 @@ impl Loss {
             Self::Bernoulli => squared(burn::tensor::activation::sigmoid(outputs)),
             Self::Gaussian => squared(outputs),
             Self::Categorical => misclassified(&outputs, &targets),
+            Self::CategoricalSequence { classes } => {
+                let rows = |tensor: Tensor<2>| {
+                    let [n, all] = tensor.dims();
+                    tensor.reshape([n * all / classes, classes])
+                };
+                misclassified(&rows(outputs), &rows(targets))
+            }
         }
     }
 
@@ -35,7 +47,7 @@ impl Loss {
     pub fn error_name(self) -> &'static str {
         match self {
             Self::Bernoulli | Self::Gaussian => "squared error",
-            Self::Categorical => "misclassified",
+            Self::Categorical | Self::CategoricalSequence { .. } => "misclassified",
         }
     }
 }
@@ -54,6 +66,9 @@ impl PredictiveDistribution for Loss {
             Self::Bernoulli => Bernoulli.negative_log_likelihood(outputs, targets),
             Self::Categorical => Categorical.negative_log_likelihood(outputs, targets),
             Self::Gaussian => Gaussian.negative_log_likelihood(outputs, targets),
+            &Self::CategoricalSequence { classes } => {
+                CategoricalSequence { classes }.negative_log_likelihood(outputs, targets)
+            }
         }
     }
 
@@ -62,6 +77,9 @@ impl PredictiveDistribution for Loss {
             Self::Bernoulli => Bernoulli.output_gradient(outputs, targets),
             Self::Categorical => Categorical.output_gradient(outputs, targets),
             Self::Gaussian => Gaussian.output_gradient(outputs, targets),
+            &Self::CategoricalSequence { classes } => {
+                CategoricalSequence { classes }.output_gradient(outputs, targets)
+            }
         }
     }
 
@@ -70,6 +88,9 @@ impl PredictiveDistribution for Loss {
             Self::Bernoulli => Bernoulli.sample(outputs, random),
             Self::Categorical => Categorical.sample(outputs, random),
             Self::Gaussian => Gaussian.sample(outputs, random),
+            &Self::CategoricalSequence { classes } => {
+                CategoricalSequence { classes }.sample(outputs, random)
+            }
         }
     }
 
@@ -78,6 +99,9 @@ impl PredictiveDistribution for Loss {
             Self::Bernoulli => Bernoulli.fisher_factor_product(outputs, vectors),
             Self::Categorical => Categorical.fisher_factor_product(outputs, vectors),
             Self::Gaussian => Gaussian.fisher_factor_product(outputs, vectors),
+            &Self::CategoricalSequence { classes } => {
+                CategoricalSequence { classes }.fisher_factor_product(outputs, vectors)
+            }
         }
     }
 
@@ -86,6 +110,9 @@ impl PredictiveDistribution for Loss {
             Self::Bernoulli => Bernoulli.fisher_factor_transpose_product(outputs, vectors),
             Self::Categorical => Categorical.fisher_factor_transpose_product(outputs, vectors),
             Self::Gaussian => Gaussian.fisher_factor_transpose_product(outputs, vectors),
+            &Self::CategoricalSequence { classes } => {
+                CategoricalSequence { classes }.fisher_factor_transpose_product(outputs, vectors)
+            }
         }
     }
 }

@@ -20,6 +20,12 @@ pub enum InitError {
         "no trainable layer went through the tape: call the layers as `tape.linear(&layer, x)`"
     )]
     NoLayers,
+    /// The configuration says something about layers that the model does not have.
+    #[error("weight_sharing_of names {}, but no layer on the tape has that path", .paths.join(", "))]
+    UnknownLayers {
+        /// The paths.
+        paths: Vec<String>,
+    },
     /// Strict coverage, and some trainable parameters have no block.
     #[error(
         "no curvature block covers {}: pass their layers through the tape, freeze them, or allow \
@@ -101,6 +107,7 @@ impl std::fmt::Display for Quantity {
             Self::Gradient => "the gradient",
             Self::Factor(FactorKind::Activation) => "the activation factor",
             Self::Factor(FactorKind::Gradient) => "the gradient factor",
+            Self::Factor(FactorKind::Block) => "the curvature block",
             Self::Proposal => "the quadratic model of the proposal",
         })
     }

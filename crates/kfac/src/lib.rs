@@ -66,21 +66,24 @@ mod random;
 pub mod statistics;
 mod vector;
 
-pub use capture::{Coverage, DenseLayer, Layers, ParameterRow, ParameterTable, Tape};
+pub use capture::{
+    AttentionMasks, Block, BlockStructure, Coverage, Layer, LayerKind, LayerOptions, Layers,
+    ParameterRow, ParameterTable, ScaleShiftBlock, Tape, WeightSharing,
+};
 pub use cases::{Batch, Cases};
-pub use curvature::{FisherEstimate, InverseStructure};
+pub use curvature::{Eigenvalues, FisherEstimate, InverseStructure};
 pub use damping::{
     DampingScheme, DampingStart, FactorAction, FactorRepair, InverseMethod, LambdaAction, PiNorm,
 };
 pub use error::{InitError, Quantity, StepError};
-pub use loss::{Bernoulli, Categorical, Gaussian, PredictiveDistribution};
+pub use loss::{Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution};
 pub use network::{Jvp, Network};
 pub use optim::{
     BatchSchedule, ConfigFault, CoveragePolicy, DirectionalDerivatives, IterateAveraging, Kfac,
     KfacConfig, Momentum, Objective, RefreshTiming, StepOutcome, StepReport,
 };
 pub use random::RandomStream;
-pub use statistics::{FactorKind, KroneckerFactors};
+pub use statistics::{FactorKind, KroneckerFactors, LayerFactors};
 pub use vector::ParameterVector;
 
 /// Compiles the example of the README.

@@ -147,8 +147,8 @@ fn step_of_layout(layout: LinearLayout, start: &Mlp, batch: &Batch<Tensor<2>>) -
         layers: SPEC.widths.windows(2).map(layer).collect(),
         ..start.clone()
     };
-    let values = Layers::discover(start, &batch.inputs).0.parameters(start);
-    let mut model = Layers::discover(&model, &batch.inputs)
+    let values = Layers::discover(start, &batch.inputs, &LayerOptions::default()).0.parameters(start);
+    let mut model = Layers::discover(&model, &batch.inputs, &LayerOptions::default())
         .0
         .with_parameters(model, &values);
     let (optimizer, _) = run(&exact_config(), Gaussian, &mut model, batch, 2);
@@ -168,7 +168,7 @@ fn layouts_of_the_weight_and_precisions_take_the_same_steps() {
     assert_close("layouts", &col, &row, SINGLE);
     let mut model = SPEC.model(1);
     let (optimizer, _) = run(&exact_config(), Gaussian, &mut model, &double, 2);
-    let before = column(&Layers::discover(&start, &batch.inputs).0.parameters(&start));
+    let before = column(&Layers::discover(&start, &batch.inputs, &LayerOptions::default()).0.parameters(&start));
     let exact = column(&optimizer.layers().parameters(&model)) - &before;
     assert_close(
         "precisions, of the steps",

@@ -119,7 +119,7 @@ fn exact_damping_is_a_dense_solve() {
     let config = exact_config().with_damping(DampingScheme::ExactTikhonov);
     let (optimizer, reports) = run(&config, Bernoulli, &mut model.clone(), &batch, 1);
     let v = normal([4, 4], 5);
-    let factors = &optimizer.factors().layers[0];
+    let factors = optimizer.factors().kronecker()[0];
     let block = kronecker::product(&dense(&factors.activation), &dense(&factors.gradient));
     let block = damped(&block, reports[0].gamma.powi(2));
     let expected = solve(&block, &kronecker::vec_of_rows(&dense(&v)));

@@ -193,7 +193,7 @@ fn optimizer_bits(optimizer: &Kfac<Gaussian>) -> Vec<u64> {
         optimizer.lambda().to_bits(),
         optimizer.gamma().to_bits(),
     ];
-    for factors in &optimizer.factors().layers {
+    for factors in optimizer.factors().kronecker() {
         for factor in [&factors.activation, &factors.gradient] {
             let values: Vec<f64> = host::to_vec(factor);
             bits.extend(values.into_iter().map(f64::to_bits));

@@ -72,7 +72,7 @@ fn block_errors<L: PredictiveDistribution>(loss: &L, case: &Case, bias: bool) ->
         start += size;
         relative(&block, &expected)
     };
-    optimizer.factors().layers.iter().map(error).collect()
+    optimizer.factors().kronecker().into_iter().map(error).collect()
 }
 
 fn assert_exact<L: PredictiveDistribution>(loss: &L, case: &Case) {
@@ -114,7 +114,7 @@ fn enumerated_fisher<L: PredictiveDistribution>(
     model: &support::Mlp,
     (inputs, targets): (&Tensor<2>, &Mat<f64>),
 ) -> Mat<f64> {
-    let (layers, _) = Layers::discover(model, inputs);
+    let (layers, _) = Layers::discover(model, inputs, &LayerOptions::default());
     let layers = &layers;
     let objective = support::objective(layers, loss, 0.0);
     let parameters = layers.parameters(model);
@@ -141,7 +141,7 @@ fn the_dense_oracle_is_the_mean_over_all_targets() {
     let spec = Spec::new(&[3, 4, 3], Activation::Tanh);
     let model = spec.model(8);
     let batch = spec.batch(&Bernoulli, 4, 9);
-    let (layers, _) = Layers::discover(&model, &batch.inputs);
+    let (layers, _) = Layers::discover(&model, &batch.inputs, &LayerOptions::default());
     let bernoulli = exact::fisher(&model, &layers, &Bernoulli, &batch);
     let expected = enumerated_fisher(&Bernoulli, &model, (&batch.inputs, &binary_targets(3)));
     assert_close("Bernoulli", &bernoulli, &expected, ROUNDING);
@@ -212,7 +212,7 @@ fn explicit_gradients<L: PredictiveDistribution>(
     model: &support::Mlp,
     batch: &Batch<Tensor<2>>,
 ) -> Vec<Mat<f64>> {
-    let (layers, _) = Layers::discover(model, &batch.inputs);
+    let (layers, _) = Layers::discover(model, &batch.inputs, &LayerOptions::default());
     let parameters = layers.parameters(model);
     let objective = support::objective(&layers, loss, 0.0);
     let gradients: Vec<_> = (0..batch.len())
@@ -223,7 +223,7 @@ fn explicit_gradients<L: PredictiveDistribution>(
                 .1
         })
         .collect();
-    let of_layer = |(index, layer): (usize, &kfac::DenseLayer)| {
+    let of_layer = |(index, layer): (usize, &kfac::Layer)| {
         let row = |case: usize, j| dense(&gradients[case].blocks()[index])[(layer.d_in, j)];
         Mat::from_fn(batch.len(), layer.d_out, row)
     };
@@ -237,7 +237,7 @@ fn assert_empirical<L: PredictiveDistribution>(loss: &L) {
     let expected = explicit_gradients(loss, &model, &batch);
     let config = exact_config().with_fisher(FisherEstimate::Empirical);
     let (optimizer, _) = run(&config, loss.clone(), &mut model, &batch, 1);
-    for (factors, rows) in optimizer.factors().layers.iter().zip(&expected) {
+    for (factors, rows) in optimizer.factors().kronecker().into_iter().zip(&expected) {
         let what = format!("{loss:?}, gradients under the targets");
         assert_close(
             &what,

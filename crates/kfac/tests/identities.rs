@@ -65,7 +65,7 @@ proptest! {
         let v = random_vector(&parameters, setting.seed);
         let product = optimizer.inverse().unwrap().multiply(&v);
         let pi = report.pi.unwrap();
-        for (layer, factors) in optimizer.factors().layers.iter().enumerate() {
+        for (layer, factors) in optimizer.factors().kronecker().into_iter().enumerate() {
             let block = damped_block(factors, scheme, (pi[layer], report.gamma));
             let right = kronecker::vec_of_rows(&dense(&v.blocks()[layer]));
             let found = kronecker::vec_of_rows(&dense(&product.blocks()[layer]));
@@ -88,7 +88,7 @@ proptest! {
     fn pi_balances_the_chosen_norm(setting in settings(), scheme in schemes()) {
         let config = setting.config().with_damping(scheme);
         let (optimizer, report, _) = setting.step(&config);
-        for (factors, pi) in optimizer.factors().layers.iter().zip(report.pi.unwrap()) {
+        for (factors, pi) in optimizer.factors().kronecker().into_iter().zip(report.pi.unwrap()) {
             let (a, g) = matrices(factors);
             let trace = |m: &Mat<f64>| (0..m.nrows()).map(|i| m[(i, i)]).sum::<f64>() / m.nrows() as f64;
             let frobenius = |m: &Mat<f64>| m.norm_l2() / (m.nrows() as f64).sqrt();
@@ -167,7 +167,7 @@ fn a_dead_layer_is_damped_without_a_balance() {
     let (optimizer, reports) = run(&exact_config(), Gaussian, &mut model, &batch, 1);
     let pi = reports[0].pi.clone().unwrap();
     assert_near("π", pi[0], 1.0, f64::EPSILON);
-    assert!(dense(&optimizer.factors().layers[0].activation).norm_max() < f64::EPSILON);
+    assert!(dense(optimizer.factors().kronecker()[0].activation).norm_max() < f64::EPSILON);
     assert!(
         reports[0]
             .repairs

@@ -70,7 +70,7 @@ fn token_factors(model: &Tokens, batch: &Batch<Tensor<3>>) -> Vec<KroneckerFacto
     let config = exact_config().with_fisher(FisherEstimate::Empirical);
     let mut optimizer = config.init(model, Categorical, &batch.inputs).unwrap();
     optimizer.step(&mut model.clone(), batch).unwrap();
-    optimizer.factors().layers.clone()
+    optimizer.factors().kronecker().into_iter().cloned().collect()
 }
 
 #[test]
@@ -133,7 +133,7 @@ impl Network for Repeating {
 fn chains_are_cut_at_layers_with_several_positions_or_uses() {
     let config = exact_config().with_structure(InverseStructure::BlockTridiagonal);
     let chain = |row: &ParameterRow| match row.coverage {
-        Coverage::Dense { chain, .. } => chain,
+        Coverage::Block(Block { chain, .. }) => chain,
         _ => None,
     };
     let layers = (0..6).map(|i| support::linear([3, 3], true, (DType::F64, i)));
@@ -222,7 +222,7 @@ fn both_uses_of_a_layer_count() {
     let moment = |x: Tensor<2>| dense(&second_moment(x));
     let activation = moment(append_ones(batch.inputs)) + moment(append_ones(hidden));
     let gradient = moment(first) + moment(last);
-    let factors = &optimizer.factors().layers[0];
+    let factors = optimizer.factors().kronecker()[0];
     let scaled = |m: Mat<f64>, by: usize| m * faer::Scale(1.0 / by as f64);
     assert_close(
         "Ā",

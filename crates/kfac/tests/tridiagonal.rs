@@ -116,7 +116,7 @@ proptest! {
     fn f_hat_agrees_with_the_factored_fisher_on_the_tridiagonal(setting in settings()) {
         let chain = Chain::new(&setting, &tridiagonal(&setting));
         let fisher = chain.fisher();
-        for (layer, factors) in chain.factors.layers.iter().enumerate() {
+        for (layer, factors) in chain.factors.kronecker().into_iter().enumerate() {
             let found = chain.block(&fisher, (layer, layer));
             assert_close("diagonal block", &found, &own_block(factors), TOLERANCE);
         }
@@ -165,12 +165,12 @@ proptest! {
         let fisher = chain.fisher();
         let psi = |layer: usize| {
             let cross = cross_block(chain.factors.links[layer].as_ref().unwrap());
-            let next = own_block(&chain.factors.layers[layer + 1]);
+            let next = own_block(chain.factors.kronecker()[layer + 1]);
             // Ψ = F̃_{i,i+1} F̃_{i+1,i+1}⁻¹
             solve(&next, &cross.transpose().to_owned()).transpose().to_owned()
         };
         for i in 0..chain.factors.layers.len().saturating_sub(2) {
-            let expected = psi(i) * psi(i + 1) * own_block(&chain.factors.layers[i + 2]);
+            let expected = psi(i) * psi(i + 1) * own_block(chain.factors.kronecker()[i + 2]);
             let error = (chain.block(&fisher, (i, i + 2)) - expected).norm_l2();
             prop_assert!(error < TOLERANCE * fisher.norm_l2(), "{error:e}");
         }
@@ -180,7 +180,7 @@ proptest! {
     fn two_layers_are_solved_exactly(setting in settings(), widths in prop::collection::vec(1usize..6, 3)) {
         let setting = Setting { widths, ..setting };
         let chain = Chain::new(&setting, &tridiagonal(&setting));
-        let own: Vec<_> = chain.factors.layers.iter().map(own_block).collect();
+        let own: Vec<_> = chain.factors.kronecker().into_iter().map(own_block).collect();
         let cross = cross_block(chain.factors.links[0].as_ref().unwrap());
         let first = own[0].nrows();
         let n = first + own[1].nrows();
@@ -280,7 +280,7 @@ fn a_chain_names_its_layers() {
     let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
     let table = optimizer.parameter_table();
     let chained =
-        |row: &kfac::ParameterRow| matches!(row.coverage, Coverage::Dense { chain: Some(1), .. });
+        |row: &kfac::ParameterRow| matches!(row.coverage, Coverage::Block(Block { chain: Some(1), .. }));
     assert!(table.rows().iter().all(chained), "{table}");
     assert!(table.to_string().contains("chain 1"));
     let Some(FisherInverse::BlockTridiagonal(inverse)) = optimizer.inverse() else {

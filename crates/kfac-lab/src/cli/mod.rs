@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{figures, replay, train::output_folder};
+use crate::{curvature, figures, replay, train::output_folder};
 
 /// Train, compare and verify K-FAC, the second-order optimizer of Martens and Grosse (2015).
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ enum Command {
     ExportProblem(Box<export::ExportArguments>),
     /// Repeat a recorded trajectory and compare every step
     Replay(ReplayArguments),
+    /// Compute the curvature of a small network given in a file
+    Curvature(CurvatureArguments),
     /// Show how good the approximations of the Fisher are, as pictures and numbers
     Figures(FiguresArguments),
 }
@@ -99,6 +101,20 @@ struct ReplayArguments {
     seed: u64,
 }
 
+/// A layer case: a small network with its data and, optionally, the curvature expected of it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The case is a JSON file. The exit status is 1 where a member that it expects \
+                  differs by more than 1e-8, relative to the norm of the member."
+)]
+struct CurvatureArguments {
+    /// The case file
+    case: PathBuf,
+    /// Write objective, gradient, blocks and solutions to this file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
 /// Runs the command.
 ///
 /// The exit status is 0 where it did what was asked, 1 where it failed, 2 where the command line
@@ -122,6 +138,9 @@ fn execute(command: Command) -> Result<bool> {
         Command::Bench(arguments) => arguments.run().map(|()| true),
         Command::ExportProblem(arguments) => arguments.run().map(|()| true),
         Command::Figures(arguments) => arguments.run().map(|()| true),
+        Command::Curvature(CurvatureArguments { case, out }) => {
+            curvature::run(&curvature::CurvatureOptions { case, out })
+        }
         Command::Replay(ReplayArguments { case, out, seed }) => {
             replay::run(&replay::ReplayOptions { case, out, seed })
         }

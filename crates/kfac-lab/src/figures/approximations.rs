@@ -7,7 +7,7 @@ use faer::{
     linalg::solvers::{DenseSolveCore, Llt},
 };
 use kfac::{
-    KroneckerFactors, ParameterVector,
+    KroneckerFactors, LayerFactors, ParameterVector,
     curvature::FisherApproximation,
     damping::factored_pi,
     linalg::{host, kronecker},
@@ -102,7 +102,7 @@ fn factored(moments: &Moments) -> Mat<f64> {
 fn with_diagonal_blocks(matrix: &Mat<f64>, factors: &FactorSet) -> Mat<f64> {
     let mut matrix = matrix.clone();
     let size = matrix.nrows() / factors.layers.len();
-    for (layer, factors) in factors.layers.iter().enumerate() {
+    for (layer, factors) in factors.kronecker().into_iter().enumerate() {
         let block = kronecker::product(
             &host::to_host(&factors.activation),
             &host::to_host(&factors.gradient),
@@ -129,7 +129,7 @@ fn factor_set(moments: &Moments) -> FactorSet {
         })
     };
     FactorSet {
-        layers: (0..layers).map(layer).collect(),
+        layers: (0..layers).map(layer).map(LayerFactors::Kronecker).collect(),
         links: (0..layers).map(link).collect(),
     }
 }
@@ -137,7 +137,7 @@ fn factor_set(moments: &Moments) -> FactorSet {
 /// The library's product with every unit vector.
 fn dense(factors: FactorSet) -> Result<Mat<f64>> {
     let shapes: Vec<[usize; 2]> = factors
-        .layers
+        .kronecker()
         .iter()
         .map(|f| [f.activation.dims()[0], f.gradient.dims()[0]])
         .collect();

@@ -1,7 +1,7 @@
 //! The gradients of the first-order methods: those of K-FAC, in the form that Burn's optimizers take.
 
 use burn::{optim::GradientsParams, tensor::Tensor};
-use kfac::{Batch, Layers, Objective, ParameterVector, StepError};
+use kfac::{Batch, LayerOptions, Layers, Objective, ParameterVector, StepError};
 
 use crate::{loss::Loss, network::Mlp};
 
@@ -16,7 +16,7 @@ pub(super) struct MeanGradients {
 
 impl MeanGradients {
     pub(super) fn new(model: &Mlp, loss: Loss, example: &Tensor<2>) -> Self {
-        let (layers, _) = Layers::discover(model, example);
+        let (layers, _) = Layers::discover(model, example, &LayerOptions::default());
         Self { layers, loss }
     }
 

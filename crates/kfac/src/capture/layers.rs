@@ -8,107 +8,115 @@ use burn::{
 };
 
 use super::{
+    layer::{Layer, LayerKind, LayerOptions},
     table::ParameterTable,
-    tape::{Sighting, Tape},
+    tape::{Mode, Sighting, Tape},
 };
 use crate::{cases::Cases, network::Network, vector::ParameterVector};
-
-/// A dense layer of the network: `s = W ā`, with a one appended to its input where it has a bias.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DenseLayer {
-    /// Where the layer sits in the model, for instance `encoder.0`.
-    pub path: String,
-    /// Identity of the weight, stored as `[d_in, d_out]`.
-    pub weight: ParamId,
-    /// Identity of the bias, `[d_out]`.
-    pub bias: Option<ParamId>,
-    /// Number of inputs, the appended one not counted.
-    pub d_in: usize,
-    /// Number of outputs.
-    pub d_out: usize,
-    /// The chain that the layer is in, counted from one: consecutive layers that are each used once,
-    /// at one position a case. `None` for a layer without such a neighbour.
-    pub chain: Option<usize>,
-}
-
-impl DenseLayer {
-    /// The dimension of the input factor: the inputs, and the appended one if there is a bias.
-    pub fn activation_dimension(&self) -> usize {
-        self.d_in + usize::from(self.bias.is_some())
-    }
-}
 
 /// The layers with a curvature block, in the order in which the tape first saw them.
 ///
 /// They define the layout of every [`ParameterVector`]: one matrix `[d_in + 1, d_out]` a layer, the
 /// bias as its last row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layers(Vec<DenseLayer>);
+pub struct Layers {
+    layers: Vec<Layer>,
+    /// Whether the network has batch normalisations.
+    normalises: bool,
+}
 
 impl Layers {
     /// Finds the layers by one forward pass over the first case of `example`, and lists what covers
     /// each parameter of the model.
-    pub fn discover<M: Network>(model: &M, example: &M::Input) -> (Self, ParameterTable) {
-        let mut tape = Tape::discovering();
+    pub fn discover<M: Network>(
+        model: &M,
+        example: &M::Input,
+        options: &LayerOptions,
+    ) -> (Self, ParameterTable) {
+        let mut tape = Tape::new(Mode::Discover(Vec::new()));
         let _ = model.forward(example.slice(0..1), &mut tape);
         let mut sightings: Vec<Sighting> = Vec::new();
         let mut chainable: Vec<bool> = Vec::new();
         for sighting in tape.into_sightings().into_iter().filter(|s| s.trainable) {
             if let Some(first) = sightings.iter().position(|s| s.weight == sighting.weight) {
                 chainable[first] = false; // used more than once
+                sightings[first].positions += sighting.positions;
             } else {
-                chainable.push(sighting.positions == 1);
+                chainable.push(sighting.kind == LayerKind::Dense && sighting.positions == 1);
                 sightings.push(sighting);
             }
         }
-        let table = ParameterTable::of(model, &sightings);
-        let layers = sightings.iter().zip(chains(&chainable));
-        let layers = layers.map(|(sighting, chain)| DenseLayer {
-            path: table.layer_path(sighting.weight),
-            weight: sighting.weight,
-            bias: sighting.bias,
-            d_in: sighting.d_in,
-            d_out: sighting.d_out,
-            chain,
-        });
-        (Self(layers.collect()), table)
+        let mut table = ParameterTable::of(model);
+        let chains = chains(&chainable);
+        let layer = |(sighting, chain): (&Sighting, Option<usize>)| {
+            let path = table.layer_path(sighting);
+            Layer {
+                sharing: options.sharing(&path),
+                path,
+                kind: sighting.kind,
+                weight: sighting.weight,
+                bias: sighting.bias,
+                d_in: sighting.d_in,
+                d_out: sighting.d_out,
+                positions: sighting.positions,
+                structure: options.structure(sighting.kind),
+                chain,
+            }
+        };
+        let layers: Vec<Layer> = sightings.iter().zip(chains).map(layer).collect();
+        table.cover(&layers);
+        let normalises = table.has_running_statistics();
+        (Self { layers, normalises }, table)
+    }
+
+    /// Whether the network has batch normalisations, whose statistics are to be kept up to date.
+    pub(super) fn normalises(&self) -> bool {
+        self.normalises
+    }
+
+    /// Whether a layer's gradient is only known summed over cases.
+    pub(crate) fn has_parameters_alone(&self) -> bool {
+        self.layers.iter().any(|l| l.kind == LayerKind::Parameter)
     }
 
     /// Whether a layer and the next one are neighbours in a chain.
     pub fn linked(&self, layer: usize) -> bool {
-        let chain = |layer: usize| self.0.get(layer).and_then(|layer| layer.chain);
+        let chain = |layer: usize| self.layers.get(layer).and_then(|layer| layer.chain);
         chain(layer).is_some() && chain(layer) == chain(layer + 1)
     }
 
     /// The layers, first seen first.
-    pub fn iter(&self) -> std::slice::Iter<'_, DenseLayer> {
-        self.0.iter()
+    pub fn as_slice(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The layers, first seen first.
+    pub fn iter(&self) -> std::slice::Iter<'_, Layer> {
+        self.layers.iter()
     }
 
     /// The number of layers.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.layers.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.layers.is_empty()
     }
 
     /// The path of a layer.
     pub(crate) fn path(&self, layer: usize) -> &str {
-        &self.0[layer].path
+        &self.layers[layer].path
     }
 
     /// A tape that records these layers.
     pub(crate) fn recording_tape(&self) -> Tape {
-        Tape::recording(
-            self.0
-                .iter()
-                .enumerate()
-                .map(|(i, layer)| (layer.weight, i))
-                .collect(),
-        )
+        let index = self.layers.iter().enumerate();
+        Tape::new(Mode::Record {
+            index: index.map(|(i, layer)| (layer.weight, i)).collect(),
+            records: Vec::new(),
+        })
     }
 
     /// The parameters `θ` of the layers.
@@ -133,19 +141,12 @@ impl Layers {
     }
 
     fn assemble(&self, values: &mut HashMap<ParamId, Tensor<1>>) -> ParameterVector {
-        let mut take = |id: &ParamId| values.remove(id);
-        let block = |layer: &DenseLayer| {
-            let weight =
-                take(&layer.weight).map(|weight| weight.reshape([layer.d_in, layer.d_out]));
-            let bias = layer.bias.as_ref().and_then(&mut take);
-            match (weight, bias) {
-                (Some(weight), Some(bias)) => {
-                    Some(Tensor::cat(vec![weight, bias.reshape([1, layer.d_out])], 0))
-                }
-                (weight, _) => weight,
-            }
+        let block = |layer: &Layer| {
+            let weight = values.remove(&layer.weight)?;
+            let bias = layer.bias.and_then(|bias| values.remove(&bias));
+            Some(layer.matrix(weight, bias))
         };
-        ParameterVector::new(self.0.iter().filter_map(block).collect())
+        ParameterVector::new(self.layers.iter().filter_map(block).collect())
     }
 
     /// The model with the layers' parameters replaced; all others are left as they are.
@@ -166,22 +167,10 @@ impl Layers {
 
     fn writer(&self, vector: &ParameterVector, others: Others) -> Writer {
         let mut values = HashMap::new();
-        for (layer, block) in self.0.iter().zip(vector.blocks()) {
-            if let Some(bias) = layer.bias {
-                values.insert(
-                    layer.weight,
-                    block.clone().slice_dim(0, 0..layer.d_in).flatten(0, 1),
-                );
-                values.insert(
-                    bias,
-                    block
-                        .clone()
-                        .slice_dim(0, layer.d_in..=layer.d_in)
-                        .flatten(0, 1),
-                );
-            } else {
-                values.insert(layer.weight, block.clone().flatten(0, 1));
-            }
+        for (layer, block) in self.layers.iter().zip(vector.blocks()) {
+            let (weight, bias) = layer.weight_and_bias(block);
+            values.insert(layer.weight, weight);
+            values.extend(layer.bias.zip(bias));
         }
         Writer { values, others }
     }
@@ -203,8 +192,8 @@ fn chains(chainable: &[bool]) -> Vec<Option<usize>> {
 }
 
 impl<'a> IntoIterator for &'a Layers {
-    type Item = &'a DenseLayer;
-    type IntoIter = std::slice::Iter<'a, DenseLayer>;
+    type Item = &'a Layer;
+    type IntoIter = std::slice::Iter<'a, Layer>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()

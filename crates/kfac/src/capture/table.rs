@@ -8,25 +8,43 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{layers::Layers, tape::Sighting};
+use super::{
+    layer::{BlockStructure, Layer, LayerKind, WeightSharing},
+    tape::Sighting,
+};
 
 /// What the optimizer does with one parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Coverage {
-    /// Trained through the Kronecker-factored block of a dense layer.
-    Dense {
-        /// The dimension of the input factor `Ā`.
-        activation: usize,
-        /// The dimension of the output factor `G`.
-        gradient: usize,
-        /// The chain whose block-tridiagonal inverse the layer is part of, counted from one; `None`
-        /// where its block stands alone.
-        chain: Option<usize>,
-    },
+    /// Trained through the curvature block of a layer.
+    Block(Block),
+    /// Not a parameter: running statistics of a normalisation.
+    Statistics,
     /// Frozen by the user (`require_grad` is off): left as it is, as asked.
     Frozen,
     /// Trainable, but no layer on the tape uses it: the optimizer cannot train it.
     Uncovered,
+}
+
+/// The curvature block of a layer, as the table shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Index of the layer in [`Layers`](super::Layers).
+    pub layer: usize,
+    /// What the layer computes.
+    pub kind: LayerKind,
+    /// How the block is approximated.
+    pub structure: BlockStructure,
+    /// How shared positions count.
+    pub sharing: WeightSharing,
+    /// The dimensions of each input factor and each output factor of a Kronecker product; rows and
+    /// columns of the parameters' matrix otherwise.
+    pub factors: [usize; 2],
+    /// The chain whose block-tridiagonal inverse the layer is part of, counted from one; `None`
+    /// where its block stands alone.
+    pub chain: Option<usize>,
+    /// The numbers held for the block, its inverse included.
+    pub elements: usize,
 }
 
 /// A row of the [`ParameterTable`].
@@ -36,8 +54,46 @@ pub struct ParameterRow {
     pub path: String,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// Bytes of a number of the parameter's precision.
+    pub bytes_per_element: usize,
     /// What covers it.
     pub coverage: Coverage,
+}
+
+impl ParameterRow {
+    /// Bytes held for the parameter's block, which weight and bias share.
+    pub fn memory(&self) -> usize {
+        match &self.coverage {
+            Coverage::Block(block) => block.elements * self.bytes_per_element,
+            Coverage::Statistics | Coverage::Frozen | Coverage::Uncovered => 0,
+        }
+    }
+}
+
+impl Block {
+    fn of(index: usize, layer: &Layer) -> Self {
+        let (groups, rows) = (layer.kind.groups(), layer.activation_dimension());
+        let (factors, elements) = match layer.structure {
+            BlockStructure::Kronecker => {
+                let g = layer.gradient_dimension();
+                ([rows, g], groups * (rows * rows + g * g))
+            }
+            BlockStructure::DiagonalKronecker => {
+                ([rows, layer.d_out], rows + layer.d_out * layer.d_out)
+            }
+            BlockStructure::Diagonal => ([rows, layer.d_out], rows * layer.d_out),
+            BlockStructure::Full => ([rows, layer.d_out], (rows * layer.d_out).pow(2)),
+        };
+        Self {
+            layer: index,
+            kind: layer.kind,
+            structure: layer.structure,
+            sharing: layer.sharing,
+            factors,
+            chain: None,
+            elements: 2 * elements, // estimate and inverse
+        }
+    }
 }
 
 /// Every float parameter of a model with what covers it; `Display` prints it as a table.
@@ -48,38 +104,31 @@ pub struct ParameterTable {
 }
 
 impl ParameterTable {
-    pub(super) fn of<M: Module>(model: &M, sightings: &[Sighting]) -> Self {
-        let mut covered = HashMap::new();
-        for sighting in sightings {
-            let bias = usize::from(sighting.bias.is_some());
-            let dense = Coverage::Dense {
-                activation: sighting.d_in + bias,
-                gradient: sighting.d_out,
-                chain: None,
-            };
-            covered.insert(sighting.weight, dense.clone());
-            if let Some(bias) = sighting.bias {
-                covered.insert(bias, dense);
-            }
-        }
-        let mut visitor = RowVisitor {
-            covered,
-            path: Vec::new(),
-            table: Self::default(),
-        };
+    /// The table of a model none of whose parameters is covered yet.
+    pub(super) fn of<M: Module>(model: &M) -> Self {
+        let mut visitor = RowVisitor::default();
         model.visit(&mut visitor);
         visitor.table
     }
 
+    /// Enters the layers' blocks.
+    pub(super) fn cover(&mut self, layers: &[Layer]) {
+        for (index, layer) in layers.iter().enumerate() {
+            for parameter in std::iter::once(&layer.weight).chain(&layer.bias) {
+                if let Some(&row) = self.paths.get(parameter) {
+                    self.rows[row].coverage = Coverage::Block(Block::of(index, layer));
+                }
+            }
+        }
+    }
+
     /// Names each layer's chain, for an inverse that links the layers.
     #[must_use]
-    pub(crate) fn with_chains(mut self, layers: &Layers) -> Self {
-        for layer in layers {
-            for parameter in std::iter::once(&layer.weight).chain(&layer.bias) {
-                let row = self.paths.get(parameter).map(|&row| &mut self.rows[row]);
-                if let Some(Coverage::Dense { chain, .. }) = row.map(|row| &mut row.coverage) {
-                    *chain = layer.chain;
-                }
+    pub(crate) fn with_chains(mut self, layers: &super::Layers) -> Self {
+        let chains: Vec<Option<usize>> = layers.iter().map(|layer| layer.chain).collect();
+        for row in &mut self.rows {
+            if let Coverage::Block(block) = &mut row.coverage {
+                block.chain = chains[block.layer];
             }
         }
         self
@@ -99,12 +148,35 @@ impl ParameterTable {
             .map(|row| row.path.as_str())
     }
 
-    /// The path of the layer that owns a weight.
-    pub(super) fn layer_path(&self, weight: ParamId) -> String {
+    /// Bytes that all blocks and their inverses take.
+    pub fn memory(&self) -> usize {
+        let mut last = None;
+        let of_row = |row: &ParameterRow| match &row.coverage {
+            Coverage::Block(block) if last != Some(block.layer) => {
+                last = Some(block.layer);
+                row.memory()
+            }
+            _ => 0,
+        };
+        self.rows.iter().map(of_row).sum()
+    }
+
+    pub(super) fn has_running_statistics(&self) -> bool {
+        self.rows
+            .iter()
+            .any(|row| row.coverage == Coverage::Statistics)
+    }
+
+    /// The path of the layer that owns a weight; of the weight itself where it is a parameter on its
+    /// own.
+    pub(super) fn layer_path(&self, sighting: &Sighting) -> String {
         let path = self
             .paths
-            .get(&weight)
+            .get(&sighting.weight)
             .map_or("", |&row| self.rows[row].path.as_str());
+        if sighting.kind == LayerKind::Parameter {
+            return path.to_owned();
+        }
         path.rsplit_once('.')
             .map_or(path, |(layer, _)| layer)
             .to_owned()
@@ -113,60 +185,120 @@ impl ParameterTable {
 
 impl fmt::Display for ParameterTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self
+        let shown: Vec<[String; 4]> = self
             .rows
             .iter()
-            .map(|row| row.path.len())
-            .max()
-            .unwrap_or(0)
-            .max(9);
-        writeln!(f, "{:width$}  {:>14}  block", "parameter", "shape")?;
-        for row in &self.rows {
-            let shape = format!("{:?}", row.shape);
-            let block = match &row.coverage {
-                Coverage::Dense {
-                    activation,
-                    gradient,
-                    chain,
-                } => {
-                    let chain = chain.map_or_else(String::new, |chain| format!(", chain {chain}"));
-                    format!("dense, factors {activation} and {gradient}{chain}")
-                }
-                Coverage::Frozen => "none: frozen".to_owned(),
-                Coverage::Uncovered => "NONE: not on the tape, not trained".to_owned(),
-            };
-            writeln!(f, "{:width$}  {shape:>14}  {block}", row.path)?;
+            .map(|row| {
+                [
+                    row.path.clone(),
+                    format!("{:?}", row.shape),
+                    memory(row.memory()),
+                    row.coverage.to_string(),
+                ]
+            })
+            .collect();
+        let header = ["parameter", "shape", "memory", "block"].map(str::to_owned);
+        let width = |column: usize| {
+            let cells = std::iter::once(&header).chain(&shown);
+            cells.map(|row| row[column].len()).max().unwrap_or(0)
+        };
+        let [path, shape, bytes] = [width(0), width(1), width(2)];
+        for row in std::iter::once(&header).chain(&shown) {
+            let [a, b, c, d] = row;
+            writeln!(f, "{a:path$}  {b:>shape$}  {c:>bytes$}  {d}")?;
         }
-        Ok(())
+        writeln!(f, "memory of all blocks: {}", memory(self.memory()))
     }
 }
 
+fn memory(bytes: usize) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        1..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block(block) => block.fmt(f),
+            Self::Statistics => f.write_str("none: running statistics"),
+            Self::Frozen => f.write_str("none: frozen"),
+            Self::Uncovered => f.write_str("NONE: not on the tape, not trained"),
+        }
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, g] = self.factors;
+        let kind = match self.kind {
+            LayerKind::Dense => "dense",
+            LayerKind::Convolution { .. } => "convolution",
+            LayerKind::TransposedConvolution { .. } => "transposed convolution",
+            LayerKind::Embedding => "embedding",
+            LayerKind::ScaleShift => "scale and shift",
+            LayerKind::Parameter => "parameter",
+        };
+        match (self.structure, self.kind.groups()) {
+            (BlockStructure::Kronecker, 1) => write!(f, "{kind}, factors {a} and {g}")?,
+            (BlockStructure::Kronecker, groups) => {
+                write!(f, "{kind}, {groups} groups with factors {a} and {g}")?;
+            }
+            (BlockStructure::DiagonalKronecker, _) => {
+                write!(f, "{kind}, factors {a} (diagonal) and {g}")?;
+            }
+            (BlockStructure::Diagonal, _) => write!(f, "{kind}, diagonal of {}", a * g)?,
+            (BlockStructure::Full, _) => write!(f, "{kind}, full, of {}", a * g)?,
+        }
+        if self.sharing == WeightSharing::Reduce {
+            write!(f, ", reduce")?;
+        }
+        match self.chain {
+            Some(chain) => write!(f, ", chain {chain}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Default)]
 struct RowVisitor {
-    covered: HashMap<ParamId, Coverage>,
     path: Vec<String>,
+    /// The kinds of the modules on the path.
+    containers: Vec<String>,
     table: ParameterTable,
 }
 
 impl ModuleVisitor for RowVisitor {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let coverage = match self.covered.get(&param.id) {
-            Some(coverage) => coverage.clone(),
-            None if param.val().is_require_grad() => Coverage::Uncovered,
-            None => Coverage::Frozen,
+        let in_normalisation = self.containers.iter().rev().any(|kind| kind.contains("BatchNorm"));
+        let statistics = in_normalisation
+            && self.path.last().is_some_and(|name| name.starts_with("running_"));
+        let coverage = if statistics {
+            Coverage::Statistics
+        } else if param.val().is_require_grad() {
+            Coverage::Uncovered
+        } else {
+            Coverage::Frozen
         };
         self.table.paths.insert(param.id, self.table.rows.len());
         self.table.rows.push(ParameterRow {
             path: self.path.join("."),
             shape: param.dims().to_vec(),
+            bytes_per_element: param.val().dtype().size(),
             coverage,
         });
     }
 
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.push(name.to_owned());
+        self.containers.push(container_type.to_owned());
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
         self.path.pop();
+        self.containers.pop();
     }
 }

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 
 use burn::{
-    module::ParamId,
-    nn::Linear,
-    tensor::{Gradients, Tensor},
+    module::{Param, ParamId},
+    tensor::{Bool, Gradients, Tensor},
 };
 
-use crate::statistics::append_ones;
+use super::{
+    capture::{CapturedPass, Inputs, LayerCapture},
+    layer::LayerKind,
+    normalisation::BatchStatistics,
+};
 
 /// Records the layers of a forward pass, or, switched off, costs nothing.
 ///
@@ -16,17 +19,25 @@ use crate::statistics::append_ones;
 /// adds a *probe*, a leaf of zeros, to each layer's output: the probe's gradient after the backward
 /// pass is the gradient with respect to that output.
 ///
-/// Switched off, a layer's output has the same bits as its own `forward`.
+/// Switched off, a layer's output has the same bits as its own `forward`. While the optimizer is at
+/// work, a batch normalisation called through the tape uses its running statistics, which each step
+/// updates once, and dropout does nothing: all evaluations of a step are of the same function.
 #[derive(Debug)]
 pub struct Tape {
-    mode: Mode,
+    pub(super) mode: Mode,
+    /// What counts of each position of the layers to come.
+    pub(super) valid: Option<Tensor<2>>,
 }
 
 #[derive(Debug)]
-enum Mode {
+pub(super) enum Mode {
     Off,
+    /// The optimizer evaluates the network and wants nothing recorded.
+    Evaluate,
     Discover(Vec<Sighting>),
+    Normalise(BatchStatistics),
     Record {
+        /// The index of each layer that is recorded, by its weight.
         index: HashMap<ParamId, usize>,
         records: Vec<Record>,
     },
@@ -35,171 +46,198 @@ enum Mode {
 /// A layer met by a discovering tape.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sighting {
+    pub(super) kind: LayerKind,
     pub(super) weight: ParamId,
+    /// The bias, where it is trained.
     pub(super) bias: Option<ParamId>,
     pub(super) d_in: usize,
     pub(super) d_out: usize,
     pub(super) trainable: bool,
-    /// Rows of the input when the tape saw a single case.
+    /// Positions at which the weight is used when the tape saw a single case.
     pub(super) positions: usize,
 }
 
+impl Sighting {
+    /// A layer of a kind, with the dimensions of its parameters' matrix; see [`Layer`](super::Layer).
+    pub(super) fn new<const D: usize>(
+        kind: LayerKind,
+        weight: &Param<Tensor<D>>,
+        bias: Option<&Param<Tensor<1>>>,
+        [d_in, d_out]: [usize; 2],
+    ) -> Self {
+        let bias = bias.filter(|bias| bias.val().is_require_grad());
+        Self {
+            kind,
+            weight: weight.id,
+            bias: bias.map(|bias| bias.id),
+            d_in,
+            d_out,
+            trainable: weight.val().is_require_grad(),
+            positions: 1,
+        }
+    }
+}
+
 #[derive(Debug)]
-struct Record {
+pub(super) struct Record {
     layer: usize,
-    activations: Tensor<2>,
-    probe: Tensor<2>,
+    inputs: Inputs,
+    probe: Tensor<3>,
+    features: FeatureAxis,
+    valid: Option<Tensor<2>>,
 }
 
-/// What one use of a layer left on the tape.
-#[derive(Clone, Debug)]
-pub struct LayerCapture {
-    /// Index of the layer in [`Layers`](super::Layers).
-    pub layer: usize,
-    /// The layer's inputs, a one appended where it has a bias: `[n · positions, d_in + 1]`.
-    pub activations: Tensor<2>,
-    /// Gradients of the summed per-case losses with respect to the layer's outputs,
-    /// `[n · positions, d_out]`.
-    pub output_gradients: Tensor<2>,
+/// Which axis of a layer's output holds its features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FeatureAxis {
+    /// The last; all between it and the cases are positions.
+    Last,
+    /// The second; all behind it are positions.
+    Channels,
+    /// All: a parameter, without cases.
+    Whole,
 }
 
-/// The recorded layers of one forward and backward pass, in the order of the forward pass.
-pub type CapturedPass = Vec<LayerCapture>;
+impl FeatureAxis {
+    /// A layer's output as `[cases, positions, features]`, or with the last two exchanged where the
+    /// features come first.
+    fn grouped<const D: usize>(self, dims: [usize; D]) -> [usize; 3] {
+        let size = |axes: &[usize]| axes.iter().product::<usize>();
+        match self {
+            Self::Last if D > 1 => [dims[0], size(&dims[1..D - 1]), dims[D - 1]],
+            Self::Channels => [dims[0], dims[1], size(&dims[2..])],
+            Self::Last | Self::Whole => [1, 1, size(&dims)],
+        }
+    }
+
+    /// `[cases, positions, features]` of a grouped output.
+    fn by_position(self, grouped: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Channels => grouped.swap_dims(1, 2),
+            Self::Last | Self::Whole => grouped,
+        }
+    }
+
+    fn positions<const D: usize>(self, dims: [usize; D]) -> usize {
+        let [cases, a, b] = self.grouped(dims);
+        cases * if self == Self::Channels { b } else { a }
+    }
+
+    /// A layer's features, without autodiff, as `[cases, positions, features]`.
+    pub(super) fn features<const D: usize>(self, tensor: Tensor<D>) -> Tensor<3> {
+        let grouped = self.grouped(tensor.dims());
+        self.by_position(tensor.inner().reshape(grouped))
+    }
+}
 
 impl Tape {
     /// A tape that records nothing: the plain forward pass.
     pub fn off() -> Self {
-        Self { mode: Mode::Off }
+        Self::new(Mode::Off)
     }
 
-    pub(super) fn discovering() -> Self {
-        Self {
-            mode: Mode::Discover(Vec::new()),
-        }
+    pub(crate) fn evaluating() -> Self {
+        Self::new(Mode::Evaluate)
     }
 
-    pub(super) fn recording(index: HashMap<ParamId, usize>) -> Self {
-        Self {
-            mode: Mode::Record {
-                index,
-                records: Vec::new(),
-            },
-        }
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, valid: None }
     }
 
     pub(super) fn into_sightings(self) -> Vec<Sighting> {
         match self.mode {
             Mode::Discover(sightings) => sightings,
-            Mode::Off | Mode::Record { .. } => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
-    /// Calls a dense layer.
+    /// Says which positions of the layers to come are padding, or, with `None`, that none is.
+    ///
+    /// A layer of inputs `[n, R, d]` then counts only the positions where `padding` is false: its
+    /// factors are those of the same sequences with the padded positions left out. The network itself
+    /// has to keep padded positions out of its outputs, by attention masks and masked pooling.
     ///
     /// # Shapes
     ///
-    /// `[.., d_in] -> [.., d_out]`, any number of leading axes, the first of which counts the cases.
-    ///
-    /// # Panics
-    ///
-    /// Where `Linear::forward` does: the last axis of `input` is not `d_in`.
-    pub fn linear<const D: usize>(&mut self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    /// `[n, R]`; layers with other numbers of cases or positions ignore it.
+    pub fn set_padding(&mut self, padding: Option<Tensor<2, Bool>>) {
+        self.valid = match self.mode {
+            Mode::Record { .. } => padding.map(|padding| padding.bool_not().float()),
+            _ => None,
+        };
+    }
+
+    /// Calls a layer: `forward` makes its output; `inputs` tells what the recorded layer saw.
+    pub(super) fn through<T: Clone, const D: usize>(
+        &mut self,
+        (weight, sighting): (ParamId, impl FnOnce() -> Sighting),
+        (input, features): (T, FeatureAxis),
+        forward: impl FnOnce(T) -> Tensor<D>,
+        inputs: impl FnOnce(T, [usize; D]) -> Inputs,
+    ) -> Tensor<D> {
         match &mut self.mode {
-            Mode::Off => layer.forward(input),
+            Mode::Off | Mode::Evaluate | Mode::Normalise(_) => forward(input),
             Mode::Discover(sightings) => {
-                sightings.push(Sighting::of(layer, rows(input.dims())));
-                layer.forward(input)
+                let output = forward(input);
+                let positions = features.positions(output.dims());
+                sightings.push(Sighting {
+                    positions,
+                    ..sighting()
+                });
+                output
             }
-            Mode::Record { index, records } => match index.get(&layer.weight.id) {
-                None => layer.forward(input),
-                Some(&position) => {
-                    let (record, output) = record(position, layer, input);
-                    records.push(record);
-                    output
-                }
-            },
+            Mode::Record { index, records } => {
+                let Some(&layer) = index.get(&weight) else {
+                    return forward(input);
+                };
+                let output = forward(input.clone());
+                let dims = output.dims();
+                let grouped = features.grouped(dims);
+                let probe = output.clone().inner().reshape(grouped).zeros_like();
+                let probe = probe.autodiff().require_grad();
+                let output = output + probe.clone().reshape(dims);
+                let valid = self.valid.clone().filter(|valid| {
+                    features == FeatureAxis::Last && valid.dims() == [grouped[0], grouped[1]]
+                });
+                records.push(Record {
+                    layer,
+                    inputs: inputs(input, dims),
+                    valid: valid.map(|valid| valid.cast(probe.dtype())),
+                    probe,
+                    features,
+                });
+                output
+            }
         }
     }
 
-    /// The recorded inputs with their output gradients, taken out of `gradients`.
+    /// The recorded inputs with their output gradients, taken out of `gradients`, for so many layers
+    /// and cases.
     ///
     /// A layer whose output does not reach the loss has no gradient; it counts as zero.
-    pub(crate) fn into_pass(self, gradients: &mut Gradients) -> CapturedPass {
+    pub(crate) fn into_pass(
+        self,
+        gradients: &mut Gradients,
+        (layers, cases): (usize, usize),
+    ) -> CapturedPass {
+        let mut pass = CapturedPass::empty(layers, cases);
         let Mode::Record { records, .. } = self.mode else {
-            return Vec::new();
+            return pass;
         };
-        records
-            .into_iter()
-            .map(
-                |Record {
-                     layer,
-                     activations,
-                     probe,
-                 }| {
-                    let output_gradients = probe
-                        .grad_remove(gradients)
-                        .unwrap_or_else(|| probe.inner().zeros_like());
-                    LayerCapture {
-                        layer,
-                        activations,
-                        output_gradients,
-                    }
-                },
-            )
-            .collect()
-    }
-}
-
-impl Sighting {
-    fn of(layer: &Linear, positions: usize) -> Self {
-        let [d_in, d_out] = layer.weight.dims();
-        let bias_trains = layer
-            .bias
-            .as_ref()
-            .is_none_or(|bias| bias.val().is_require_grad());
-        Self {
-            weight: layer.weight.id,
-            bias: layer.bias.as_ref().map(|bias| bias.id),
-            d_in,
-            d_out,
-            trainable: layer.weight.val().is_require_grad() && bias_trains,
-            positions,
+        for record in records {
+            let gradient = record.probe.grad_remove(gradients);
+            let gradient = gradient.unwrap_or_else(|| record.probe.inner().zeros_like());
+            let gradient = record.features.by_position(gradient);
+            let output_gradients = match &record.valid {
+                Some(valid) => gradient * valid.clone().unsqueeze_dim(2),
+                None => gradient,
+            };
+            pass.layers[record.layer].push(LayerCapture {
+                inputs: record.inputs,
+                output_gradients,
+                valid: record.valid,
+            });
         }
+        pass
     }
-}
-
-/// The number of rows of a tensor whose last axis holds the features.
-fn rows<const D: usize>(dims: [usize; D]) -> usize {
-    dims[..D - 1].iter().product()
-}
-
-fn record<const D: usize>(
-    position: usize,
-    layer: &Linear,
-    input: Tensor<D>,
-) -> (Record, Tensor<D>) {
-    let inputs = input.clone().inner();
-    let inputs = inputs.reshape([rows(input.dims()), input.dims()[D - 1]]);
-    let activations = if layer.bias.is_some() {
-        append_ones(inputs)
-    } else {
-        inputs
-    };
-    let output = layer.forward(input);
-    let dims = output.dims();
-    let probe = output
-        .clone()
-        .inner()
-        .reshape([rows(dims), dims[D - 1]])
-        .zeros_like();
-    let probe = probe.autodiff().require_grad();
-    let output = output + probe.clone().reshape(dims);
-    (
-        Record {
-            layer: position,
-            activations,
-            probe,
-        },
-        output,
-    )
 }

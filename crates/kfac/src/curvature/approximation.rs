@@ -3,12 +3,12 @@
 use burn::tensor::Tensor;
 
 use super::{
-    block::{KroneckerInverse, sandwich},
+    block::{KroneckerInverse, columns, sandwich},
     block_tridiagonal::Regression,
 };
 use crate::{
     linalg::{self, NotPositiveDefinite, host},
-    statistics::{CrossFactors, FactorSet, KroneckerFactors},
+    statistics::{CrossFactors, FactorSet, KroneckerFactors, LayerFactors},
     vector::ParameterVector,
 };
 
@@ -29,13 +29,13 @@ use crate::{
 ///
 /// ```
 /// # use burn::tensor::Tensor;
-/// # use kfac::{KroneckerFactors, ParameterVector, curvature::FisherApproximation, statistics::FactorSet};
+/// # use kfac::{KroneckerFactors, LayerFactors, ParameterVector, curvature::FisherApproximation, statistics::FactorSet};
 /// # let device = burn::tensor::Device::default();
 /// let factors = FactorSet {
-///     layers: vec![KroneckerFactors {
+///     layers: vec![LayerFactors::Kronecker(KroneckerFactors {
 ///         activation: Tensor::eye(3, &device) * 2.0,
 ///         gradient: Tensor::eye(2, &device) * 3.0,
-///     }],
+///     })],
 ///     links: vec![None],
 /// };
 /// let fisher = FisherApproximation::new(factors)?;
@@ -63,8 +63,11 @@ impl FisherApproximation {
             Ok(host::to_device(&cholesky.inverse, &device, dtype))
         };
         let regression = |(layer, link): (usize, &Option<CrossFactors>)| {
-            let Some(cross) = link else { return Ok(None) };
-            let next = &factors.layers[layer + 1];
+            // Only layers whose blocks are single Kronecker products are linked.
+            let next = factors.layers.get(layer + 1).and_then(LayerFactors::kronecker);
+            let (Some(cross), Some(next)) = (link, next) else {
+                return Ok(None);
+            };
             let next = KroneckerInverse {
                 activation: inverse(&next.activation)?,
                 gradient: inverse(&next.gradient)?,
@@ -104,17 +107,41 @@ impl FisherApproximation {
 
     /// `Σ_{i|i+1} v`, or `Σ_i v` at the end of a chain.
     fn multiply_conditional(&self, layer: usize, v: Tensor<2>) -> Tensor<2> {
-        let KroneckerFactors {
-            activation,
-            gradient,
-        } = &self.factors.layers[layer];
-        let own = sandwich(activation, v.clone(), gradient);
+        let own = self.factors.layers[layer].multiply(&v);
         match (&self.factors.links[layer], &self.regressions[layer]) {
             (Some(cross), Some(psi)) => {
                 let [c, d] = psi.explained(cross);
                 own - sandwich(&c, v, &d)
             }
             _ => own,
+        }
+    }
+}
+
+impl LayerFactors {
+    /// The layer's block times its matrix.
+    pub fn multiply(&self, v: &Tensor<2>) -> Tensor<2> {
+        let product = |factors: &KroneckerFactors, v: Tensor<2>| {
+            sandwich(&factors.activation, v, &factors.gradient)
+        };
+        match self {
+            Self::Kronecker(factors) => product(factors, v.clone()),
+            Self::Groups(groups) => {
+                let group = |(index, factors): (usize, &KroneckerFactors)| {
+                    product(factors, columns(v, groups.len(), index))
+                };
+                Tensor::cat(groups.iter().enumerate().map(group).collect(), 1)
+            }
+            Self::Embedding {
+                activation,
+                gradient,
+            } => (v.clone() * activation.clone()).matmul(gradient.clone()),
+            Self::Diagonal(diagonal) => v.clone() * diagonal.clone(),
+            Self::Full(block) => {
+                let [rows, columns] = v.dims();
+                let column = v.clone().reshape([rows * columns, 1]);
+                block.clone().matmul(column).reshape([rows, columns])
+            }
         }
     }
 }

@@ -15,16 +15,21 @@ use burn::tensor::Tensor;
 pub enum BlockInverse {
     /// The inverse of `A ⊗ B`: `U = A⁻¹ V B⁻¹`.
     Factored(KroneckerInverse),
-    /// The inverse of `Ā ⊗ G`, damped, in the eigenbases of the undamped factors:
-    /// `U = Q_A [(Q_Aᵀ V Q_G) ⊙ S] Q_Gᵀ`.
-    Eigen {
-        /// Eigenvectors of `Ā`, as columns.
-        activation_basis: Tensor<2>,
-        /// Eigenvectors of `G`, as columns.
-        gradient_basis: Tensor<2>,
-        /// The reciprocals of the damped eigenvalues, `[d_in + 1, d_out]`.
-        reciprocals: Tensor<2>,
+    /// The inverse of `Ā ⊗ G`, damped, in the eigenbases of the undamped factors.
+    Eigen(EigenInverse),
+    /// One inverse for each group of outputs; the groups are columns side by side.
+    Groups(Vec<BlockInverse>),
+    /// The inverse of `diag(a) ⊗ B`: `U = diag(a)⁻¹ V B⁻¹`.
+    Embedding {
+        /// The reciprocals of the diagonal, `[count, 1]`.
+        activation: Tensor<2>,
+        /// `B⁻¹`.
+        gradient: Tensor<2>,
     },
+    /// The inverse of a diagonal, in the shape of the layer's matrix.
+    Diagonal(Tensor<2>),
+    /// The inverse of a dense block; the layer's matrix is read row by row.
+    Full(Tensor<2>),
     /// The inverse of `A ⊗ B − C ⊗ D` (appendix B), with the canonical directions `K_A K_Aᵀ = A⁻¹CA⁻¹`
     /// and `K_B K_Bᵀ = B⁻¹DB⁻¹`: `U = A⁻¹ V B⁻¹ + K_A [(K_Aᵀ V K_B) ⊙ S] K_Bᵀ`.
     Conditional {
@@ -47,6 +52,19 @@ pub enum BlockInverse {
     },
 }
 
+/// The inverse of a block with known eigenvalues: `U = Q_A [(Q_Aᵀ V Q_G) ⊙ S] Q_Gᵀ`.
+#[derive(Clone, Debug)]
+pub struct EigenInverse {
+    /// Eigenvectors of `Ā`, as columns; `None` where it is diagonal already.
+    pub activation_basis: Option<Tensor<2>>,
+    /// Eigenvectors of `G`, as columns.
+    pub gradient_basis: Tensor<2>,
+    /// The eigenvalues without damping, `[d_in + 1, d_out]`.
+    pub eigenvalues: Tensor<2>,
+    /// `S`, the reciprocals of the damped eigenvalues.
+    pub reciprocals: Tensor<2>,
+}
+
 /// The inverse of a Kronecker product, both factors inverted.
 #[derive(Clone, Debug)]
 pub struct KroneckerInverse {
@@ -64,6 +82,32 @@ impl KroneckerInverse {
 }
 
 impl BlockInverse {
+    /// The eigenbases of the block, one of each group; empty where it has none.
+    pub fn eigen_inverses(&self) -> Vec<&EigenInverse> {
+        match self {
+            Self::Eigen(inverse) => vec![inverse],
+            Self::Groups(groups) => groups.iter().flat_map(Self::eigen_inverses).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The block with new eigenvalues, one matrix for each eigenbasis, mixed into the old; without
+    /// change where there are none.
+    pub(super) fn corrected(&self, new: Vec<Tensor<2>>, weights: (f64, f64)) -> Self {
+        let mut new = new.into_iter();
+        match self {
+            Self::Eigen(inverse) => {
+                let corrected = new.next().map(|new| inverse.corrected(new, weights));
+                Self::Eigen(corrected.unwrap_or_else(|| inverse.clone()))
+            }
+            Self::Groups(groups) => {
+                let group = |group: &Self| group.corrected(new.next().into_iter().collect(), weights);
+                Self::Groups(groups.iter().map(group).collect())
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The inverse block times a layer's matrix.
     ///
     /// # Cost
@@ -73,11 +117,23 @@ impl BlockInverse {
     pub fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Factored(inverse) => inverse.multiply(v),
-            Self::Eigen {
-                activation_basis,
-                gradient_basis,
-                reciprocals,
-            } => in_basis(activation_basis, gradient_basis, reciprocals, v),
+            Self::Eigen(inverse) => inverse.multiply(v),
+            Self::Groups(groups) => {
+                let group = |(index, inverse): (usize, &Self)| {
+                    inverse.multiply(columns(&v, groups.len(), index))
+                };
+                Tensor::cat(groups.iter().enumerate().map(group).collect(), 1)
+            }
+            Self::Embedding {
+                activation,
+                gradient,
+            } => (v * activation.clone()).matmul(gradient.clone()),
+            Self::Diagonal(reciprocals) => v * reciprocals.clone(),
+            Self::Full(inverse) => {
+                let [rows, columns] = v.dims();
+                let column = v.reshape([rows * columns, 1]);
+                inverse.clone().matmul(column).reshape([rows, columns])
+            }
             Self::Conditional {
                 unconditional,
                 activation_directions: ka,
@@ -92,6 +148,37 @@ impl BlockInverse {
             }),
         }
     }
+}
+
+impl EigenInverse {
+    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
+        match &self.activation_basis {
+            Some(basis) => in_basis(basis, &self.gradient_basis, &self.reciprocals, v),
+            None => {
+                let rotated = v.matmul(self.gradient_basis.clone()) * self.reciprocals.clone();
+                rotated.matmul(self.gradient_basis.clone().transpose())
+            }
+        }
+    }
+
+    /// The same with the eigenvalues `old_weight · old + (1 − old_weight) · new`, damped by `γ²`.
+    fn corrected(&self, new: Tensor<2>, (old_weight, gamma): (f64, f64)) -> Self {
+        let eigenvalues = self.eigenvalues.clone() * old_weight + new * (1.0 - old_weight);
+        Self {
+            reciprocals: (eigenvalues.clone() + gamma * gamma).recip(),
+            eigenvalues,
+            ..self.clone()
+        }
+    }
+}
+
+/// The columns of one of several groups side by side.
+pub(super) fn columns(matrix: &Tensor<2>, groups: usize, group: usize) -> Tensor<2> {
+    if groups == 1 {
+        return matrix.clone();
+    }
+    let width = matrix.dims()[1] / groups;
+    matrix.clone().slice_dim(1, group * width..(group + 1) * width)
 }
 
 /// `L V R`, the product first that makes the two cheaper.

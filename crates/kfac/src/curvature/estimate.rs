@@ -3,13 +3,20 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::sums::Moments;
+use super::{
+    correction::{CorrectionSums, Eigenvalues},
+    moments::Moments,
+    structure::{FisherInverse, InverseStructure},
+    sums::Sums,
+};
 use crate::{
     capture::{CapturedPass, Layers, Tape},
     cases::Batch,
+    error::StepError,
     loss::PredictiveDistribution,
     network::Network,
     random::RandomStream,
+    statistics::FactorSet,
 };
 
 /// Where the output gradients of the factors `G` come from.
@@ -28,16 +35,98 @@ pub enum FisherEstimate {
     Empirical,
 }
 
-/// Makes the passes of single batches.
+/// Estimates the curvature of a network on single batches.
+///
+/// # Example
+///
+/// ```
+/// use burn::{nn::{Linear, LinearConfig}, module::Module, tensor::{Device, Distribution, Tensor}};
+/// use kfac::{
+///     Batch, FisherEstimate, Gaussian, LayerOptions, Layers, Network, RandomStream, Tape,
+///     curvature::FisherEstimator,
+/// };
+///
+/// #[derive(Module, Debug)]
+/// struct Model { layer: Linear }
+///
+/// impl Network for Model {
+///     type Input = Tensor<2>;
+///
+///     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+///         tape.linear(&self.layer, inputs)
+///     }
+/// }
+///
+/// # fn main() -> Result<(), kfac::StepError> {
+/// let device = Device::default().autodiff();
+/// let model = Model { layer: LinearConfig::new(3, 2).init(&device) };
+/// let inputs = Tensor::random([8, 3], Distribution::Default, &device.inner());
+/// let batch = Batch::new(inputs.clone(), inputs.clone().slice_dim(1, 0..2));
+///
+/// let (layers, table) = Layers::discover(&model, &inputs, &LayerOptions::default());
+/// let estimator = FisherEstimator {
+///     layers: &layers,
+///     loss: &Gaussian,
+///     estimate: FisherEstimate::Exact,
+///     chunk_size: 1000,
+/// };
+/// let factors = estimator.factors(&model, &batch, &mut RandomStream::from_seed(1))?;
+/// println!("{table}{:?}", factors.layers[0].kronecker().map(|layer| layer.gradient.dims()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FisherEstimator<'a, L> {
-    pub(crate) layers: &'a Layers,
-    pub(crate) loss: &'a L,
-    pub(crate) estimate: FisherEstimate,
-    pub(crate) chunk_size: usize,
+pub struct FisherEstimator<'a, L> {
+    /// The layers.
+    pub layers: &'a Layers,
+    /// The loss.
+    pub loss: &'a L,
+    /// Where the output gradients come from.
+    pub estimate: FisherEstimate,
+    /// At most this many cases are passed through at once.
+    pub chunk_size: usize,
 }
 
 impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
+    /// The factors of a batch.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] where a layer was not called, or a factor is not finite.
+    pub fn factors<M: Network>(
+        &self,
+        model: &M,
+        batch: &Batch<M::Input>,
+        random: &mut RandomStream,
+    ) -> Result<FactorSet, StepError> {
+        let mut sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
+        self.passes(model, batch, random, |pass, moments| sums.accumulate(pass, moments));
+        Ok(sums.factors(batch.len())?.0)
+    }
+
+    /// An inverse in the eigenbases of another one, with eigenvalues estimated from a batch, damped by
+    /// `γ² I`. Blocks without an eigenbasis stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`factors`](Self::factors).
+    pub fn corrected<M: Network>(
+        &self,
+        inverse: &FisherInverse,
+        (model, batch): (&M, &Batch<M::Input>),
+        (eigenvalues, gamma): (Eigenvalues, f64),
+        random: &mut RandomStream,
+    ) -> Result<FisherInverse, StepError> {
+        let correction = CorrectionSums::new(inverse, eigenvalues);
+        let sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
+        let mut sums = sums.correcting(correction);
+        self.passes(model, batch, random, |pass, moments| sums.accumulate(pass, moments));
+        let (_, correction) = sums.factors(batch.len())?;
+        let weights = (0.0, gamma);
+        let corrected = correction.map(|sums| sums.corrected(batch.len(), weights));
+        Ok(corrected.unwrap_or_else(|| inverse.clone()))
+    }
+
     /// Forward and backward passes over the batch, each handed to `take` as it is made.
     pub(crate) fn passes<M: Network>(
         &self,
@@ -48,7 +137,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
     ) {
         // Parameters that need no gradient spare the backward pass half of its products.
         let model = model.clone().no_grad();
-        for chunk in batch.chunks(self.chunk_size) {
+        for chunk in batch.chunks(self.cases_at_once()) {
             match self.estimate {
                 FisherEstimate::MonteCarlo | FisherEstimate::Empirical => {
                     let seed = |outputs: &Tensor<2>| {
@@ -62,6 +151,21 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
                     take(pass, Moments::Both);
                 }
                 FisherEstimate::Exact => self.exact_columns(&model, &chunk, &mut take),
+            }
+        }
+    }
+
+    /// A parameter on its own shows its gradient only summed over cases; the square of a sum is the sum
+    /// of squares, in the mean, for sampled targets only.
+    fn cases_at_once(&self) -> usize {
+        match self.estimate {
+            FisherEstimate::MonteCarlo => self.chunk_size,
+            FisherEstimate::Exact | FisherEstimate::Empirical => {
+                if self.layers.has_parameters_alone() {
+                    1
+                } else {
+                    self.chunk_size
+                }
             }
         }
     }
@@ -106,10 +210,12 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         let outputs = model.forward(batch.inputs.clone(), &mut tape);
         let d_out = outputs.dims()[1];
         let seed = seed(&outputs.clone().inner());
+        let size = (self.layers.len(), batch.len());
         if !outputs.is_tracked() {
-            return (d_out, Vec::new()); // no recorded layer reaches the outputs
+            // No recorded layer reaches the outputs.
+            return (d_out, CapturedPass::empty(size.0, size.1));
         }
         let mut gradients = (outputs * seed.autodiff()).sum().backward();
-        (d_out, tape.into_pass(&mut gradients))
+        (d_out, tape.into_pass(&mut gradients, size))
     }
 }

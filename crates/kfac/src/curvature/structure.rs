@@ -41,6 +41,13 @@ impl FisherInverse {
         }
     }
 
+    /// The block-diagonal inverse whose blocks are made from these, by layer.
+    pub(super) fn map_blocks(&self, block: impl Fn(usize, &BlockInverse) -> BlockInverse) -> Self {
+        let blocks = self.blocks().iter().enumerate();
+        let blocks = blocks.map(|(layer, old)| block(layer, old)).collect();
+        Self::BlockDiagonal(BlockDiagonalInverse::new(blocks))
+    }
+
     /// Each layer's own block: of the inverse, or of `Λ` within `F̂⁻¹ = Ξᵀ Λ Ξ`.
     pub fn blocks(&self) -> &[BlockInverse] {
         match self {

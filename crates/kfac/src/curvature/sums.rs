@@ -1,27 +1,26 @@
-//! One batch's Kronecker factors, summed over the passes that it takes (section 5).
+//! One batch's factors, summed over the passes that it takes (section 5).
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::structure::InverseStructure;
+use super::{
+    correction::CorrectionSums,
+    moments::{LayerMoments, Moments},
+    structure::InverseStructure,
+};
 use crate::{
-    capture::{CapturedPass, LayerCapture, Layers},
+    capture::{BlockStructure, CapturedPass, Layer, LayerUses, Layers},
     error::{Quantity, StepError},
-    statistics::{CrossFactors, FactorSet, KroneckerFactors, cross_moment, second_moment},
+    statistics::{CrossFactors, FactorSet, KroneckerFactors, LayerFactors, cross_moment},
 };
 
 /// Sums of outer products over the uses and passes seen so far.
-#[derive(Clone, Debug)]
-pub(crate) struct Sums {
-    layers: Vec<Option<FactorSum>>,
+#[derive(Debug)]
+pub(crate) struct Sums<'a> {
+    layers: &'a Layers,
+    moments: Vec<Option<LayerMoments>>,
     links: Vec<Link>,
-}
-
-#[derive(Clone, Debug)]
-struct FactorSum {
-    activation: Tensor<2>,
-    gradient: Tensor<2>,
-    rows: usize,
+    correction: Option<CorrectionSums<'a>>,
 }
 
 /// The sums between a layer and the next.
@@ -33,77 +32,82 @@ struct Link {
     sum: Option<CrossFactors>,
 }
 
-/// What a pass adds to.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Moments {
-    Both,
-    /// A further column of the output Fisher's factor: the activations were counted already.
-    GradientOnly,
-}
-
 impl Link {
     fn new(wanted: bool) -> Self {
         Self { wanted, sum: None }
     }
 
-    fn add(&mut self, this: &LayerCapture, next: &LayerCapture, moments: Moments) {
-        if !self.wanted {
+    fn add(&mut self, [this, next]: [&LayerUses; 2], homogeneous: [bool; 2], moments: Moments) {
+        if !self.wanted || this.is_empty() || next.is_empty() {
             return;
         }
-        let between = |this: &Tensor<2>, next: &Tensor<2>| cross_moment(this.clone(), next.clone());
-        let activation = || between(&this.activations, &next.activations);
-        let gradient = between(&this.output_gradients, &next.output_gradients);
-        self.sum = Some(match (self.sum.take(), moments) {
-            (None, _) => CrossFactors {
-                activation: activation(),
+        let activation = || {
+            let rows = |uses: &LayerUses, homogeneous| {
+                let features = uses.features(&(0..uses.cases()), (1, homogeneous));
+                features.into_iter().next().map(single_position)
+            };
+            let both = rows(this, homogeneous[0]).zip(rows(next, homogeneous[1]));
+            both.map(|(this, next)| cross_moment(this, next))
+        };
+        let gradient = cross_moment(
+            single_position(this.output_gradients()),
+            single_position(next.output_gradients()),
+        );
+        self.sum = match (self.sum.take(), moments) {
+            (None, _) => activation().map(|activation| CrossFactors {
+                activation,
                 gradient,
-            },
-            (Some(sum), Moments::Both) => CrossFactors {
-                activation: sum.activation + activation(),
+            }),
+            (Some(sum), Moments::Both) => activation().map(|activation| CrossFactors {
+                activation: sum.activation + activation,
                 gradient: sum.gradient + gradient,
-            },
-            (Some(sum), Moments::GradientOnly) => CrossFactors {
+            }),
+            (Some(sum), Moments::GradientOnly) => Some(CrossFactors {
                 gradient: sum.gradient + gradient,
                 ..sum
-            },
-        });
+            }),
+        };
     }
 }
 
-impl Sums {
+/// `[n, 1, d] -> [n, d]`: the layers of a chain have one position.
+fn single_position(features: Tensor<3>) -> Tensor<2> {
+    features.squeeze_dim(1)
+}
+
+impl<'a> Sums<'a> {
     /// Sums of no case yet, for each layer and each link that the structure uses.
-    pub(crate) fn new(layers: &Layers, structure: InverseStructure) -> Self {
+    pub(crate) fn new(layers: &'a Layers, structure: InverseStructure) -> Self {
         let linked =
             |layer| structure == InverseStructure::BlockTridiagonal && layers.linked(layer);
         Self {
-            layers: vec![None; layers.len()],
+            layers,
+            moments: vec![None; layers.len()],
             links: (0..layers.len()).map(linked).map(Link::new).collect(),
+            correction: None,
         }
     }
 
-    /// The factors of a batch of so many cases, all of whose passes are in the sums.
+    /// The same, and sums for corrected eigenvalues.
+    #[must_use]
+    pub(crate) fn correcting(self, correction: Option<CorrectionSums<'a>>) -> Self {
+        Self { correction, ..self }
+    }
+
+    /// The factors of a batch of so many cases, all of whose passes are in the sums, and the corrected
+    /// eigenvalues.
     ///
     /// # Errors
     ///
     /// [`StepError`] where a layer was in no pass, or a factor is not finite.
-    pub(crate) fn factors(self, layers: &Layers, cases: usize) -> Result<FactorSet, StepError> {
-        let factor = |(layer, sum): (usize, Option<FactorSum>)| {
-            let path = || layers.path(layer).to_owned();
-            let sum = sum.ok_or_else(|| StepError::LayerNotReached { layer: path() })?;
-            let factor = KroneckerFactors {
-                activation: sum.activation / cases as f64,
-                gradient: sum.gradient / sum.rows as f64,
-            };
-            match factor.non_finite() {
-                None => Ok(factor),
-                Some(kind) => Err(StepError::NonFinite {
-                    quantity: Quantity::Factor(kind),
-                    layer: Some(path()),
-                }),
-            }
-        };
-        let factors = self.layers.into_par_iter().enumerate().map(factor);
-        let factors: Vec<_> = factors.collect();
+    pub(crate) fn factors(
+        self,
+        cases: usize,
+    ) -> Result<(FactorSet, Option<CorrectionSums<'a>>), StepError> {
+        let layers = self.moments.into_par_iter().zip(self.layers.as_slice());
+        let factors: Vec<_> = layers
+            .map(|(moments, layer)| layer_factors(layer, moments, cases))
+            .collect();
         // One after another, so that of several faults the first layer's is told.
         let factors = factors.into_iter().collect::<Result<_, _>>()?;
         // By Cauchy and Schwarz these are finite where the layers' own factors are.
@@ -113,54 +117,107 @@ impl Sums {
                 gradient: sum.gradient / cases as f64,
             })
         });
-        Ok(FactorSet {
+        let factors = FactorSet {
             links: links.collect(),
             layers: factors,
-        })
+        };
+        Ok((factors, self.correction))
     }
 
     /// Takes in a pass.
     pub(crate) fn accumulate(&mut self, pass: CapturedPass, moments: Moments) {
         self.accumulate_links(&pass, moments);
-        for capture in pass {
-            self.accumulate_layer(capture, moments);
+        let pass = match &mut self.correction {
+            Some(correction) => {
+                let pass = pass.by_case();
+                correction.accumulate(self.layers, &pass);
+                pass
+            }
+            None => pass,
+        };
+        let CapturedPass { cases, layers } = pass;
+        let all = self.layers.iter().zip(layers).zip(&mut self.moments);
+        for ((layer, uses), sum) in all {
+            if uses.is_empty() {
+                continue;
+            }
+            // The first pass brings the activations in any case.
+            let which = if sum.is_none() { Moments::Both } else { moments };
+            let of_pass = LayerMoments::of(layer, uses, cases, which);
+            *sum = Some(match sum.take() {
+                None => of_pass,
+                Some(sum) => sum.plus(of_pass, which),
+            });
         }
     }
 
-    /// Neighbours in a chain are used once each, so their captures are found by the layer.
     fn accumulate_links(&mut self, pass: &CapturedPass, moments: Moments) {
-        let of = |layer: usize| pass.iter().find(|capture| capture.layer == layer);
-        for (layer, link) in self.links.iter_mut().enumerate() {
-            if let (Some(this), Some(next)) = (of(layer), of(layer + 1)) {
-                link.add(this, next, moments);
+        let biases = self.layers.as_slice().windows(2);
+        let uses = pass.layers.windows(2);
+        for ((link, uses), layers) in self.links.iter_mut().zip(uses).zip(biases) {
+            if let ([this, next], [a, b]) = (uses, layers) {
+                let homogeneous = [a.bias.is_some(), b.bias.is_some()];
+                link.add([this, next], homogeneous, moments);
             }
         }
     }
+}
 
-    fn accumulate_layer(&mut self, capture: LayerCapture, moments: Moments) {
-        let LayerCapture {
-            layer,
-            activations,
-            output_gradients,
-        } = capture;
-        let rows = activations.dims()[0];
-        let gradient = second_moment(output_gradients);
-        let activation = || second_moment(activations);
-        self.layers[layer] = Some(match (self.layers[layer].take(), moments) {
-            (None, _) => FactorSum {
-                activation: activation(),
-                gradient,
-                rows,
-            },
-            (Some(sum), Moments::Both) => FactorSum {
-                activation: sum.activation + activation(),
-                gradient: sum.gradient + gradient,
-                rows: sum.rows + rows,
-            },
-            (Some(sum), Moments::GradientOnly) => FactorSum {
-                gradient: sum.gradient + gradient,
-                ..sum
-            },
+/// A layer's factors from its sums over so many cases.
+fn layer_factors(
+    layer: &Layer,
+    moments: Option<LayerMoments>,
+    cases: usize,
+) -> Result<LayerFactors, StepError> {
+    let reached = |moments: &LayerMoments| !moments.gradient.is_empty();
+    let Some(moments) = moments.filter(reached) else {
+        return Err(StepError::LayerNotReached {
+            layer: layer.path.clone(),
         });
+    };
+    let factors = mean_factors(layer, moments, cases as f64);
+    match factors.non_finite() {
+        None => Ok(factors),
+        Some(kind) => Err(StepError::NonFinite {
+            quantity: Quantity::Factor(kind),
+            layer: Some(layer.path.clone()),
+        }),
+    }
+}
+
+fn mean_factors(layer: &Layer, moments: LayerMoments, cases: f64) -> LayerFactors {
+    let LayerMoments {
+        activation,
+        gradient,
+        count,
+    } = moments;
+    let mut pairs = activation
+        .into_iter()
+        .map(|sum| sum / cases)
+        .zip(gradient.iter().map(|sum| sum.clone() / count));
+    let block = || gradient[0].clone() / count;
+    match (layer.structure, layer.kind.groups()) {
+        (BlockStructure::Diagonal, _) => LayerFactors::Diagonal(block()),
+        (BlockStructure::Full, _) => LayerFactors::Full(block()),
+        (BlockStructure::Kronecker, groups) if groups > 1 => {
+            let group = |(activation, gradient)| KroneckerFactors {
+                activation,
+                gradient,
+            };
+            LayerFactors::Groups(pairs.map(group).collect())
+        }
+        (structure, _) => match (pairs.next(), structure) {
+            (Some((activation, gradient)), BlockStructure::DiagonalKronecker) => {
+                LayerFactors::Embedding {
+                    activation,
+                    gradient,
+                }
+            }
+            (Some((activation, gradient)), _) => LayerFactors::Kronecker(KroneckerFactors {
+                activation,
+                gradient,
+            }),
+            (None, _) => LayerFactors::Diagonal(block()),
+        },
     }
 }

@@ -8,7 +8,7 @@ use super::{
     tikhonov::{DampingScheme, PiNorm, factored_pi},
 };
 use crate::{
-    curvature::{BlockInverse, KroneckerInverse},
+    curvature::{BlockInverse, EigenInverse, KroneckerInverse},
     linalg::{
         self, DampedCholesky, Eigendecomposition,
         host::{self, Scalar},
@@ -20,8 +20,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct HostFactors<E> {
     pub(super) form: HostForm<E>,
-    /// The dimensions of the two factors.
-    pub(super) dimensions: [usize; 2],
     pub(super) pi: f64,
     pub(super) place: Place,
 }
@@ -43,6 +41,13 @@ pub(super) struct Place {
 }
 
 impl Place {
+    pub(super) fn of(tensor: &Tensor<2>) -> Self {
+        Self {
+            device: tensor.device(),
+            dtype: tensor.dtype(),
+        }
+    }
+
     pub(super) fn tensor<E: Scalar>(&self, matrix: &Mat<E>) -> Tensor<2> {
         host::to_device(matrix, &self.device, self.dtype)
     }
@@ -51,10 +56,6 @@ impl Place {
     /// matrix is symmetric, or only products read it.
     pub(super) fn transposed<E: Scalar>(&self, matrix: &Mat<E>) -> Tensor<2> {
         host::transposed_to_device(matrix, &self.device, self.dtype)
-    }
-
-    pub(super) fn identity(&self, dimension: usize) -> Tensor<2> {
-        Tensor::<2>::eye(dimension, &self.device).cast(self.dtype)
     }
 }
 
@@ -90,12 +91,8 @@ impl<E: Scalar> HostFactors<E> {
         };
         Self {
             form,
-            dimensions: tensors.map(|tensor| tensor.dims()[0]),
             pi,
-            place: Place {
-                device: factors.activation.device(),
-                dtype: factors.activation.dtype(),
-            },
+            place: Place::of(&factors.activation),
         }
     }
 
@@ -151,33 +148,15 @@ impl<E: Scalar> HostFactors<E> {
             let action = FactorAction::KeptLastInverse { pivot: None };
             return (None, failed.map(|(kind, _)| (kind, action)).collect());
         };
-        let pi = self.pi;
-        let [rows, columns] = self.dimensions;
-        let reciprocals = Mat::from_fn(rows, columns, |i, j| {
-            // Eigenvalues that rounding made negative are zero.
-            let (a, g) = (activation.values[i].max(0.0), gradient.values[j].max(0.0));
-            E::from_f64(match damping {
-                DampingScheme::FactoredTikhonov { .. } => {
-                    1.0 / ((a + pi * gamma) * (g + gamma / pi))
-                }
-                DampingScheme::ExactTikhonov => 1.0 / (a * g + gamma * gamma),
-            })
-        });
-        let block = BlockInverse::Eigen {
-            activation_basis: self.place.transposed(&activation.vectors).transpose(),
+        let (eigenvalues, reciprocals) =
+            damping.spectra((&activation.values, &gradient.values), (gamma, self.pi));
+        let block = BlockInverse::Eigen(EigenInverse {
+            activation_basis: Some(self.place.transposed(&activation.vectors).transpose()),
             gradient_basis: self.place.transposed(&gradient.vectors).transpose(),
-            reciprocals: self.place.tensor(&reciprocals),
-        };
+            eigenvalues: self.place.tensor::<E>(&eigenvalues),
+            reciprocals: self.place.tensor::<E>(&reciprocals),
+        });
         (Some(block), Vec::new())
-    }
-
-    /// An inverse that leaves the gradient as it is.
-    pub(super) fn no_inverse(&self) -> BlockInverse {
-        let [activation, gradient] = self.dimensions.map(|d| self.place.identity(d));
-        BlockInverse::Factored(KroneckerInverse {
-            activation,
-            gradient,
-        })
     }
 }
 
@@ -196,14 +175,28 @@ fn correlation_bound<E: Scalar>(matrix: &Mat<E>, damping: f64) -> f64 {
 
 /// `π`, the balance of the damping between the two factors.
 fn balance<E: Scalar>(norm: PiNorm, factors: &[Mat<E>; 2]) -> f64 {
-    let [activation, gradient] = match norm {
-        PiNorm::One => return 1.0,
-        PiNorm::Trace => factors.each_ref().map(|m| trace(m) / m.nrows() as f64),
-        PiNorm::Frobenius => factors
-            .each_ref()
-            .map(|m| frobenius(m) / (m.nrows() as f64).sqrt()),
-    };
+    let [activation, gradient] = factors.each_ref().map(|m| mean_size(norm, m));
     factored_pi(activation, gradient)
+}
+
+/// [`balance`] of a diagonal factor and a dense one.
+pub(super) fn balance_of<E: Scalar>(norm: PiNorm, (a, g): (&[f64], &Mat<E>)) -> f64 {
+    let tokens = a.len() as f64;
+    let activation = match norm {
+        PiNorm::One => return 1.0,
+        PiNorm::Trace => a.iter().sum::<f64>() / tokens,
+        PiNorm::Frobenius => (a.iter().map(|a| a * a).sum::<f64>() / tokens).sqrt(),
+    };
+    factored_pi(activation, mean_size(norm, g))
+}
+
+/// The size of a factor that [`factored_pi`] balances.
+fn mean_size<E: Scalar>(norm: PiNorm, matrix: &Mat<E>) -> f64 {
+    match norm {
+        PiNorm::One => 1.0,
+        PiNorm::Trace => trace(matrix) / matrix.nrows() as f64,
+        PiNorm::Frobenius => frobenius(matrix) / (matrix.nrows() as f64).sqrt(),
+    }
 }
 
 fn trace<E: Scalar>(matrix: &Mat<E>) -> f64 {

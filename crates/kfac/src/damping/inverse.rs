@@ -1,12 +1,12 @@
 //! From running factors to a damped inverse (sections 4.2, 4.3 and 6.3).
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
     conditional::HostCross,
-    host_factors::{CholeskyPair, HostFactors, HostForm, Repaired},
+    host_layer::{Form, HostLayer, LayerInverse},
     repair::{FactorAction, FactorRepair},
     tikhonov::DampingScheme,
 };
@@ -17,7 +17,7 @@ use crate::{
         InverseStructure, Regression,
     },
     linalg::host::Scalar,
-    statistics::{FactorKind, FactorSet},
+    statistics::{FactorKind, FactorSet, LayerFactors},
 };
 
 /// How the damped blocks are inverted; all methods give the same product up to rounding.
@@ -64,6 +64,26 @@ pub(crate) struct PreparedFactors {
     kind: InverseKind,
     previous: Option<FisherInverse>,
     factors: Prepared,
+    device: Device,
+    dtype: DType,
+}
+
+impl FactorSet {
+    /// The block-diagonal inverse of these factors, damped by γ. A block that cannot be inverted leaves
+    /// gradients as they are; the optimizer, which reports that, keeps its last inverse.
+    pub fn damped_inverse(
+        &self,
+        layers: &Layers,
+        (damping, method): (DampingScheme, InverseMethod),
+        gamma: f64,
+    ) -> FisherInverse {
+        let kind = InverseKind {
+            structure: InverseStructure::BlockDiagonal,
+            damping,
+            method,
+        };
+        PreparedFactors::new(layers, self, kind, None).inverse(gamma).inverse
+    }
 }
 
 /// All layers in one precision: the host's arithmetic is the factors' own.
@@ -75,7 +95,7 @@ enum Prepared {
 
 #[derive(Debug)]
 struct HostSet<E> {
-    layers: Vec<HostFactors<E>>,
+    layers: Vec<HostLayer<E>>,
     links: Vec<Option<HostCross<E>>>,
 }
 
@@ -90,7 +110,7 @@ impl<E: Scalar> HostSet<E> {
         let links = factors.links.iter();
         Self {
             layers: layers
-                .map(|f| HostFactors::new(f, kind.damping, eigen))
+                .map(|f| HostLayer::new(f, kind.damping, eigen))
                 .collect(),
             links: links
                 .map(|link| link.as_ref().map(HostCross::new))
@@ -107,11 +127,9 @@ impl PreparedFactors {
         kind: InverseKind,
         previous: Option<&FisherInverse>,
     ) -> Self {
-        let dtype = factors
-            .layers
-            .first()
-            .map(|factors| factors.activation.dtype());
-        let prepared = if dtype == Some(DType::F64) {
+        let first = factors.layers.first().map(LayerFactors::place);
+        let (device, dtype) = first.unwrap_or_else(|| (Device::default(), DType::F32));
+        let prepared = if dtype == DType::F64 {
             Prepared::Double(HostSet::new(factors, kind))
         } else {
             Prepared::Single(HostSet::new(factors, kind))
@@ -121,6 +139,8 @@ impl PreparedFactors {
             kind,
             previous: previous.cloned(),
             factors: prepared,
+            device,
+            dtype,
         }
     }
 
@@ -133,7 +153,7 @@ impl PreparedFactors {
     }
 
     fn damped<E: Scalar>(&self, factors: &HostSet<E>, gamma: f64) -> DampedInverse {
-        let layer = |factors: &HostFactors<E>| LayerInverse::new(factors, (self.kind, gamma));
+        let layer = |factors: &HostLayer<E>| factors.inverse(self.kind, gamma);
         let mut layers: Vec<LayerInverse<E>> = factors.layers.par_iter().map(layer).collect();
         let mut repairs = Vec::new();
         for (index, layer) in layers.iter_mut().enumerate() {
@@ -148,7 +168,7 @@ impl PreparedFactors {
         }
         let inverse = match self.kind.structure {
             InverseStructure::BlockDiagonal => {
-                let block = |index: usize| self.block(&layers, factors, index);
+                let block = |index: usize| self.block(&layers, index);
                 let blocks = (0..layers.len()).map(block).collect();
                 FisherInverse::BlockDiagonal(BlockDiagonalInverse::new(blocks))
             }
@@ -159,24 +179,26 @@ impl PreparedFactors {
         DampedInverse {
             gamma,
             inverse,
-            pi: factors.layers.iter().map(|layer| layer.pi).collect(),
+            pi: factors.layers.iter().map(HostLayer::pi).collect(),
             repairs,
         }
     }
 
     /// A layer's own block; the last good one where there is none.
-    fn block<E: Scalar>(
-        &self,
-        layers: &[LayerInverse<E>],
-        factors: &HostSet<E>,
-        index: usize,
-    ) -> BlockInverse {
+    fn block<E: Scalar>(&self, layers: &[LayerInverse<E>], index: usize) -> BlockInverse {
         match (&layers[index].form, &self.previous) {
             (Form::Cholesky(pair), _) => BlockInverse::Factored(pair.inverse.clone()),
             (Form::Block(block), _) => BlockInverse::clone(block),
             (Form::None, Some(previous)) => previous.blocks()[index].clone(),
-            (Form::None, None) => factors.layers[index].no_inverse(),
+            (Form::None, None) => BlockInverse::Diagonal(self.ones(index)),
         }
+    }
+
+    /// An inverse that leaves the layer's gradient as it is.
+    fn ones(&self, index: usize) -> Tensor<2> {
+        let layer = &self.layers.as_slice()[index];
+        let shape = [layer.activation_dimension(), layer.d_out];
+        Tensor::ones(shape, (&self.device, self.dtype))
     }
 
     fn tridiagonal<E: Scalar>(
@@ -202,7 +224,7 @@ impl PreparedFactors {
                     None
                 })
                 .unzip();
-            blocks.push(block.unwrap_or_else(|| self.block(layers, factors, index)));
+            blocks.push(block.unwrap_or_else(|| self.block(layers, index)));
             regressions.push(regression);
         }
         BlockTridiagonalInverse::new(BlockDiagonalInverse::new(blocks), regressions)
@@ -225,40 +247,13 @@ impl PreparedFactors {
             return Ok(None);
         };
         let regression = cross.regression(&next.inverse);
-        let on = (self.kind.method, &factors.layers[index].place);
+        let Some(place) = factors.layers[index].place() else {
+            return Ok(None);
+        };
+        let on = (self.kind.method, place);
         let block = cross.conditional((this, next), &regression, on);
         block
             .map(|block| Some((block, regression)))
             .ok_or(FactorAction::CutFromNextLayer)
-    }
-}
-
-/// A layer's damped inverse on its own.
-struct LayerInverse<E> {
-    form: Form<E>,
-    repairs: Vec<(FactorKind, FactorAction)>,
-}
-
-enum Form<E> {
-    Cholesky(Box<CholeskyPair<E>>),
-    Block(Box<BlockInverse>),
-    /// It could not be computed.
-    None,
-}
-
-impl<E: Scalar> LayerInverse<E> {
-    fn new(factors: &HostFactors<E>, (kind, gamma): (InverseKind, f64)) -> Self {
-        fn of<E, T>((found, repairs): Repaired<T>, form: impl Fn(T) -> Form<E>) -> LayerInverse<E> {
-            let form = found.map_or(Form::None, form);
-            LayerInverse { form, repairs }
-        }
-        match &factors.form {
-            HostForm::Matrices(matrices) => of(factors.cholesky(matrices, gamma), |pair| {
-                Form::Cholesky(Box::new(pair))
-            }),
-            HostForm::Eigen(eigen) => of(factors.eigen(eigen, (kind.damping, gamma)), |block| {
-                Form::Block(Box::new(block))
-            }),
-        }
     }
 }

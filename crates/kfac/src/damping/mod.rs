@@ -3,6 +3,7 @@
 mod conditional;
 mod gamma;
 mod host_factors;
+mod host_layer;
 mod inverse;
 mod lambda;
 mod repair;

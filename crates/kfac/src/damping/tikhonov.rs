@@ -1,6 +1,9 @@
 //! Tikhonov damping of a Kronecker product (section 6.3).
 
+use faer::Mat;
 use serde::{Deserialize, Serialize};
+
+use crate::linalg::host::Scalar;
 
 /// How `γ` enters the blocks of the approximate Fisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +15,34 @@ pub enum DampingScheme {
         pi: PiNorm,
     },
     /// `Ā ⊗ G + γ² I`, applied in the eigenbases of the factors.
+    ///
+    /// Blocks that are no products are damped by `γ² I` in either scheme.
     ExactTikhonov,
+}
+
+impl DampingScheme {
+    /// The eigenvalues of `Ā ⊗ G` from those of the factors, and the reciprocals of the damped ones.
+    pub(super) fn spectra<E: Scalar>(
+        self,
+        (activation, gradient): (&[f64], &[f64]),
+        (gamma, pi): (f64, f64),
+    ) -> (Mat<E>, Mat<E>) {
+        // Eigenvalues that rounding made negative are zero.
+        let of = |i: usize, j: usize| (activation[i].max(0.0), gradient[j].max(0.0));
+        let [rows, columns] = [activation.len(), gradient.len()];
+        let eigenvalues = Mat::from_fn(rows, columns, |i, j| {
+            let (a, g) = of(i, j);
+            E::from_f64(a * g)
+        });
+        let reciprocals = Mat::from_fn(rows, columns, |i, j| {
+            let (a, g) = of(i, j);
+            E::from_f64(match self {
+                Self::FactoredTikhonov { .. } => 1.0 / ((a + pi * gamma) * (g + gamma / pi)),
+                Self::ExactTikhonov => 1.0 / (a * g + gamma * gamma),
+            })
+        });
+        (eigenvalues, reciprocals)
+    }
 }
 
 /// The norm in `π = √(‖Ā ⊗ I‖ / ‖I ⊗ G‖)`.

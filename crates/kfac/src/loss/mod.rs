@@ -3,10 +3,12 @@
 mod bernoulli;
 mod categorical;
 mod gaussian;
+mod sequence;
 
 pub use bernoulli::Bernoulli;
 pub use categorical::Categorical;
 pub use gaussian::Gaussian;
+pub use sequence::CategoricalSequence;
 
 use burn::tensor::Tensor;
 

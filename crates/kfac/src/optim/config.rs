@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{averaging::IterateAveraging, refresh::RefreshTiming};
 use crate::{
-    curvature::{FisherEstimate, InverseStructure},
+    capture::{LayerOptions, Layers, ScaleShiftBlock, WeightSharing},
+    curvature::{Eigenvalues, FisherEstimate, InverseStructure},
     damping::{
         DampingScheme, DampingStart, GammaBounds, InverseKind, InverseMethod, PiNorm,
         gamma_candidates,
@@ -107,6 +108,20 @@ pub struct KfacConfig {
     /// How γ damps the blocks (6.3). Default: factored Tikhonov, balanced by the traces.
     #[config(default = "DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }")]
     pub damping: DampingScheme,
+    /// The eigenvalues of the blocks in their Kronecker eigenbases. Default: those of the product.
+    ///
+    /// Corrected ones (EKFAC) need exact Tikhonov damping and the block-diagonal structure.
+    #[config(default = "Eigenvalues::Kronecker")]
+    pub eigenvalues: Eigenvalues,
+    /// How the positions at which a layer's weights are shared count. Default: each on its own.
+    #[config(default = "WeightSharing::Expand")]
+    pub weight_sharing: WeightSharing,
+    /// The same for single layers, by their paths in the parameter table.
+    #[config(default = "Vec::new()")]
+    pub weight_sharing_of: Vec<(String, WeightSharing)>,
+    /// The blocks of normalisations' scales and shifts. Default: diagonal.
+    #[config(default = "ScaleShiftBlock::Diagonal")]
+    pub scale_shift: ScaleShiftBlock,
     /// How the damped blocks are inverted. Default: the cheaper way.
     #[config(default = "InverseMethod::Automatic")]
     pub inverse_method: InverseMethod,
@@ -203,6 +218,12 @@ pub enum ConfigFault {
     /// Exact damping is not a Kronecker product, so the layers of a chain have no regression in it.
     #[error("structure is block_tridiagonal, expected block_diagonal with exact Tikhonov damping")]
     TridiagonalOfExactDamping,
+    /// Corrected eigenvalues are no product, so there are no factors to be damped.
+    #[error("eigenvalues are corrected, expected exact Tikhonov damping and an eigen inverse")]
+    CorrectionOfFactoredDamping,
+    /// The square of a batch's mean gradient is a second moment only where gradients have mean zero.
+    #[error("eigenvalues are batch_mean, expected fisher to be monte_carlo")]
+    BatchMeanOfUnsampledTargets,
 }
 
 /// A setting, its value, whether that is within the range, and the range.
@@ -241,6 +262,7 @@ impl KfacConfig {
             }
         }
         self.check_combinations(&mut faults);
+        self.check_eigenvalues(&mut faults);
         faults
     }
 
@@ -355,6 +377,17 @@ impl KfacConfig {
         }
     }
 
+    fn check_eigenvalues(&self, faults: &mut Vec<ConfigFault>) {
+        if self.eigenvalues != Eigenvalues::Kronecker
+            && self.damping != DampingScheme::ExactTikhonov
+        {
+            faults.push(ConfigFault::CorrectionOfFactoredDamping);
+        }
+        if self.eigenvalues == Eigenvalues::BatchMean && self.fisher != FisherEstimate::MonteCarlo {
+            faults.push(ConfigFault::BatchMeanOfUnsampledTargets);
+        }
+    }
+
     /// The bounds of γ's candidates, the open ones filled in.
     pub fn gamma_bounds(&self) -> GammaBounds {
         GammaBounds {
@@ -369,6 +402,21 @@ impl KfacConfig {
             damping: self.damping,
             method: self.inverse_method,
         }
+    }
+
+    pub(crate) fn layer_options(&self) -> LayerOptions {
+        LayerOptions {
+            sharing: self.weight_sharing,
+            sharing_of: self.weight_sharing_of.clone(),
+            scale_shift: self.scale_shift,
+        }
+    }
+
+    /// The paths that a setting names and that no layer has.
+    pub(crate) fn unknown_layers(&self, layers: &Layers) -> Vec<String> {
+        let known = |path: &str| layers.iter().any(|layer| layer.path == path);
+        let named = self.weight_sharing_of.iter().map(|(path, _)| path);
+        named.filter(|path| !known(path)).cloned().collect()
     }
 
     /// γ where it follows λ: `√(λ + η)`.

@@ -35,20 +35,21 @@ pub fn directional_derivatives<M: Network>(
 ) -> Jvp {
     let model = model.valid();
     if method == DirectionalDerivatives::Automatic {
+        // Each from a model of its own: clones of one share their running statistics.
         let tangents: Vec<M> = directions
             .iter()
-            .map(|v| layers.tangent(model.clone(), v))
+            .map(|v| layers.tangent(model.valid(), v))
             .collect();
         if let Some(jvp) = model.jvp(inputs.clone(), &tangents) {
             return jvp;
         }
     }
-    let outputs = model.forward(inputs.clone(), &mut Tape::off());
+    let outputs = model.forward(inputs.clone(), &mut Tape::evaluating());
     let parameters = layers.parameters(&model);
     let moved = |direction: &ParameterVector, distance: f64| {
         let parameters = parameters.add_scaled(direction, distance);
         let model = layers.with_parameters(model.clone(), &parameters);
-        model.forward(inputs.clone(), &mut Tape::off())
+        model.forward(inputs.clone(), &mut Tape::evaluating())
     };
     let epsilon = machine_epsilon(outputs.dtype());
     let parameter_norm = parameters.norm();

@@ -53,7 +53,7 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
             batch,
             || model.clone(),
             |model, part| {
-                let outputs = model.forward(part.inputs, &mut Tape::off()).inner();
+                let outputs = model.forward(part.inputs, &mut Tape::evaluating()).inner();
                 let targets = part.targets.inner();
                 check_shapes(&outputs, &targets)?;
                 Ok(host::sum(
@@ -127,7 +127,7 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         model: &M,
         part: Batch<M::Input>,
     ) -> Result<(f64, ParameterVector), StepError> {
-        let outputs = model.forward(part.inputs, &mut Tape::off());
+        let outputs = model.forward(part.inputs, &mut Tape::evaluating());
         let plain = outputs.clone().inner();
         let targets = part.targets.inner();
         check_shapes(&plain, &targets)?;

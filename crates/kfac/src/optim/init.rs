@@ -40,7 +40,11 @@ impl KfacConfig {
         if !has_autodiff(model) {
             return Err(InitError::NoAutodiff);
         }
-        let (layers, table) = Layers::discover(model, example);
+        let (layers, table) = Layers::discover(model, example, &self.layer_options());
+        let unknown = self.unknown_layers(&layers);
+        if !unknown.is_empty() {
+            return Err(InitError::UnknownLayers { paths: unknown });
+        }
         if layers.is_empty() {
             return Err(InitError::NoLayers);
         }

@@ -9,8 +9,8 @@ use super::{
     step::{Advance, Step},
 };
 use crate::{
-    capture::{Layers, ParameterTable},
-    cases::Batch,
+    capture::{FormerStatistics, Layers, ParameterTable},
+    cases::{Batch, Cases},
     curvature::FisherInverse,
     damping::{DampingStart, LambdaAction, LevenbergMarquardt},
     error::StepError,
@@ -85,15 +85,33 @@ impl<L: PredictiveDistribution> Kfac<L> {
         model: &mut M,
         batch: &Batch<M::Input>,
     ) -> Result<StepReport, StepError> {
+        let former = self.move_running_statistics(model, batch);
         let advance = match self.attempt(&self.state, model, batch) {
             Err(error @ StepError::NonFinite { .. }) => {
-                self.attempt_before_last_step(model, batch).ok_or(error)?
+                self.attempt_before_last_step(model, batch).ok_or(error)
             }
-            attempt => attempt?,
+            attempt => attempt,
         };
+        let advance = advance.inspect_err(|_| former.restore())?;
         self.state = advance.state;
         *model = advance.model;
         Ok(advance.report)
+    }
+
+    /// Moves the running statistics of batch normalisations by those of the batch's first cases.
+    fn move_running_statistics<M: Network>(
+        &self,
+        model: &M,
+        batch: &Batch<M::Input>,
+    ) -> FormerStatistics {
+        let config = &self.config;
+        if batch.is_empty() {
+            return FormerStatistics::default();
+        }
+        let cases = batch.head(config.statistics_fraction, config.model_min_cases).inputs;
+        let cases = cases.slice(0..cases.len().min(config.chunk_size));
+        let statistics = self.layers.batch_statistics(model, cases);
+        statistics.move_running(self.state.iteration + 1)
     }
 
     fn attempt<M: Network>(

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cases::Batch,
-    curvature::{FisherEstimator, FisherInverse, Sums},
+    curvature::{CorrectionSums, FisherEstimator, FisherInverse, Sums},
     damping::{DampedInverse, LevenbergMarquardt, calibrated_lambda},
     error::{Quantity, StepError},
     loss::PredictiveDistribution,
@@ -60,8 +60,9 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         let (objective, gradient) = objective_of.gradient(model, &parameters, batch)?;
         clock.lap(&mut times.gradient);
 
-        let statistics = self.updated_statistics((&mut clock, &mut times))?;
-        let (proposals, ahead) = self.propose(&gradient, &statistics, (&mut clock, &mut times));
+        let (statistics, inverse) = self.updated_statistics((&mut clock, &mut times))?;
+        let curvature = (&statistics, inverse.as_ref());
+        let (proposals, ahead) = self.propose(&gradient, curvature, (&mut clock, &mut times));
         let choice = self.rescale(&gradient, proposals)?;
         let path = self.path(parameters, &choice);
         clock.lap(&mut times.quadratic_model);
@@ -72,7 +73,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
 
         let gradient_norm = gradient.norm();
         let mut report = self.report((objective, gradient_norm), &choice, &path, lambda);
-        let mut next = self.next_state((statistics, ahead), choice, &report);
+        let mut next = self.next_state((statistics, inverse, ahead), choice, &report);
         next.average.update(state.iteration, &path.start);
         let model = match outcome {
             StepOutcome::Taken => {
@@ -94,11 +95,12 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         })
     }
 
-    /// Section 5: the running factors with those of the subset S₁ taken in.
+    /// Section 5: the running factors with those of the subset S₁ taken in, and the last inverse with
+    /// the eigenvalues that the subset corrects.
     fn updated_statistics(
         &self,
         (clock, times): (&mut PhaseClock, &mut PhaseTimes),
-    ) -> Result<RunningFactors, StepError> {
+    ) -> Result<(RunningFactors, Option<FisherInverse>), StepError> {
         let config = self.config();
         let layers = &self.optimizer.layers;
         let subset = self.batch.head(config.statistics_fraction, 1);
@@ -110,16 +112,20 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             estimate: config.fisher,
             chunk_size: config.chunk_size,
         };
-        let mut sums = Sums::new(layers, config.structure);
+        let last = self.state.inverse.as_ref();
+        let correction = last.and_then(|last| CorrectionSums::new(last, config.eigenvalues));
+        let mut sums = Sums::new(layers, config.structure).correcting(correction);
         estimator.passes(self.model, &subset, &mut random, |pass, moments| {
             clock.lap(&mut times.curvature_pass);
             sums.accumulate(pass, moments);
             clock.lap(&mut times.factor_update);
         });
-        let factors = sums.factors(layers, subset.len())?;
+        let (factors, correction) = sums.factors(subset.len())?;
         let updated = self.state.statistics.updated(factors);
+        let weights = (config.statistics_cap, self.state.gamma);
+        let corrected = correction.map(|sums| sums.corrected(subset.len(), weights));
         clock.lap(&mut times.factor_update);
-        Ok(updated)
+        Ok((updated, corrected.or_else(|| last.cloned())))
     }
 
     /// Sections 4.2, 6.3 and 6.6: a proposal for each γ to be tried, with a refreshed inverse or the last
@@ -127,7 +133,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
     fn propose(
         &self,
         gradient: &ParameterVector,
-        statistics: &RunningFactors,
+        (statistics, inverse): (&RunningFactors, Option<&FisherInverse>),
         (clock, times): (&mut PhaseClock, &mut PhaseTimes),
     ) -> (Vec<Proposal>, Option<RefreshAhead>) {
         let state = self.state;
@@ -152,7 +158,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             refreshed: Some(refreshed),
         };
         let (proposals, ahead) = match refresh {
-            Refresh::Later(ahead) => (state.inverse.iter().map(stale).collect(), ahead),
+            Refresh::Later(ahead) => (inverse.into_iter().map(stale).collect(), ahead),
             Refresh::Now(inverses) => (inverses.into_iter().map(fresh).collect(), None),
         };
         clock.lap(&mut times.proposal);
@@ -283,14 +289,18 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
     /// What the next step starts from, without momentum.
     fn next_state(
         &self,
-        (statistics, ahead): (RunningFactors, Option<RefreshAhead>),
+        (statistics, inverse, ahead): (
+            RunningFactors,
+            Option<FisherInverse>,
+            Option<RefreshAhead>,
+        ),
         choice: Choice,
         report: &StepReport,
     ) -> State {
         let refreshed = choice.proposal.refreshed.map(|refreshed| refreshed.inverse);
         State {
             statistics,
-            inverse: refreshed.or_else(|| self.state.inverse.clone()),
+            inverse: refreshed.or(inverse),
             ahead,
             iteration: report.iteration,
             lambda: report.lambda.after,

@@ -5,5 +5,5 @@ mod factors;
 mod moving_average;
 
 pub use covariance::{append_ones, cross_moment, second_moment};
-pub use factors::{CrossFactors, FactorKind, FactorSet, KroneckerFactors};
+pub use factors::{CrossFactors, FactorKind, FactorSet, KroneckerFactors, LayerFactors};
 pub use moving_average::{RunningFactors, old_weight};

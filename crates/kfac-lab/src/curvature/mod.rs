@@ -1,0 +1,352 @@
+//! `kfac curvature`: computes the curvature of a small network given in a file, with the library that users
+//! run, and compares it with what the file expects.
+
+mod blocks;
+mod case;
+mod compare;
+mod network;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use kfac::{
+    Batch, DampingScheme, Eigenvalues, FisherEstimate, InverseMethod, Layer, LayerFactors,
+    LayerOptions, Layers, Network, Objective, ParameterVector, PiNorm,
+    RandomStream, ScaleShiftBlock, Tape, WeightSharing,
+    curvature::{FisherEstimator, FisherInverse, exact},
+    linalg::host,
+    statistics::FactorSet,
+};
+use serde_json::{Map, Value, json};
+
+use crate::loss::Loss;
+use blocks::{block_members, ekfac_members, exact_block, in_rows, trace_pi};
+pub use case::{Case, Damping, Estimator, LossName, Nested, Sharing};
+pub use compare::{Comparison, Deviation};
+use network::{Builder, CaseNetwork};
+
+/// A curvature case to be computed.
+#[derive(Clone, Debug)]
+pub struct CurvatureOptions {
+    /// The case file.
+    pub case: PathBuf,
+    /// Where to write the result as JSON.
+    pub out: Option<PathBuf>,
+}
+
+/// Computes a case, writes it, prints the comparison; true where nothing differs.
+///
+/// # Errors
+/// Where the file is missing or malformed, or the curvature is not finite.
+pub fn run(options: &CurvatureOptions) -> Result<bool> {
+    let case = Case::read(&options.case)?;
+    let found = compute(&case).with_context(|| options.case.display().to_string())?;
+    if let Some(out) = &options.out {
+        write(out, &found)?;
+    }
+    let Some(expected) = &case.expected else {
+        println!("{}: no expected values in the case", case.name);
+        return Ok(true);
+    };
+    let comparison = Comparison::new(expected, &found);
+    println!("{}: {comparison}", case.name);
+    Ok(comparison.passed())
+}
+
+fn write(path: &Path, found: &Value) -> Result<()> {
+    let unfinished = path.with_extension("part");
+    fs::write(&unfinished, serde_json::to_string(found)? + "\n")
+        .and_then(|()| fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The curvature of a case, in the members of the format's `expected`.
+///
+/// # Errors
+/// Where the case's numbers do not fit together, or the curvature is not finite.
+pub fn compute(case: &Case) -> Result<Value> {
+    let problem = Problem::new(case)?;
+    let estimator = FisherEstimator {
+        layers: &problem.layers,
+        loss: &problem.loss,
+        estimate: match case.estimator {
+            Estimator::Exact => FisherEstimate::Exact,
+            Estimator::Empirical => FisherEstimate::Empirical,
+        },
+        chunk_size: problem.batch.len(),
+    };
+    // Neither estimate draws random numbers.
+    let mut random = RandomStream::from_seed(0);
+    let factors = estimator.factors(&problem.model, &problem.batch, &mut random)?;
+    let curvature = Curvature {
+        exact: problem.exact(case.estimator),
+        gradient: problem.gradient()?,
+        corrected: problem.corrected(&estimator, &factors, case.damping)?,
+        factors,
+        problem,
+    };
+    curvature.members(case.damping)
+}
+
+/// The network of a case with its data.
+struct Problem {
+    model: CaseNetwork,
+    loss: Loss,
+    batch: Batch<Tensor<2>>,
+    layers: Layers,
+    /// For each of the layers the index that it has in the case.
+    names: Vec<String>,
+    /// The shape of a case's outputs, positions first.
+    output_shape: Vec<usize>,
+}
+
+impl Problem {
+    fn new(case: &Case) -> Result<Self> {
+        let (plain, device) = (Device::flex(), Device::flex().autodiff());
+        let Some((&cases, input_shape)) = case.inputs.shape.split_first() else {
+            bail!("inputs: expected a list of cases");
+        };
+        ensure!(cases > 0, "inputs: expected at least one case");
+        let (model, owners) = Builder::build(&case.model, input_shape, &device)?;
+        let inputs = matrix_of(&case.inputs, cases, &plain);
+        let outputs = model
+            .clone()
+            .forward(inputs.clone().autodiff(), &mut Tape::off());
+        let (loss, targets) = loss_and_targets(case, outputs.dims())?;
+        let targets = matrix_of(&targets, cases, &plain);
+        let sharing = match case.weight_sharing {
+            Some(Sharing::Reduce) => WeightSharing::Reduce,
+            Some(Sharing::Expand) | None => WeightSharing::Expand,
+        };
+        let options = LayerOptions {
+            sharing,
+            sharing_of: Vec::new(),
+            scale_shift: ScaleShiftBlock::Full,
+        };
+        let (layers, _) = Layers::discover(&model, &inputs.clone().autodiff(), &options);
+        let name = |layer: &Layer| {
+            let index = owners.iter().position(|owner| *owner == Some(layer.weight));
+            index.map(|index| index.to_string())
+        };
+        let names: Option<Vec<String>> = layers.iter().map(name).collect();
+        let output_shape = match loss {
+            Loss::CategoricalSequence { classes } => vec![outputs.dims()[1] / classes, classes],
+            _ => case.targets.shape.get(1..).unwrap_or_default().to_vec(),
+        };
+        Ok(Self {
+            names: names.context("a layer that is not in the case")?,
+            batch: Batch::new(inputs.autodiff(), targets),
+            model,
+            loss,
+            layers,
+            output_shape,
+        })
+    }
+
+    fn objective(&self) -> Objective<'_, Loss> {
+        Objective {
+            layers: &self.layers,
+            loss: &self.loss,
+            l2: 0.0,
+            chunk_size: self.batch.len(),
+        }
+    }
+
+    fn gradient(&self) -> Result<(f64, ParameterVector)> {
+        let parameters = self.layers.parameters(&self.model);
+        Ok(self
+            .objective()
+            .gradient(&self.model, &parameters, &self.batch)?)
+    }
+
+    /// The diagonal blocks of the exact matrix that the estimator aims at.
+    fn exact(&self, estimator: Estimator) -> faer::Mat<f64> {
+        let fisher = match estimator {
+            Estimator::Exact => exact::fisher,
+            Estimator::Empirical => exact::empirical_fisher,
+        };
+        fisher(&self.model, &self.layers, &self.loss, &self.batch)
+    }
+
+    fn corrected(
+        &self,
+        estimator: &FisherEstimator<'_, Loss>,
+        factors: &FactorSet,
+        damping: Damping,
+    ) -> Result<FisherInverse> {
+        let gamma = damping.lambda.sqrt();
+        let scheme = DampingScheme::ExactTikhonov;
+        let inverse = factors.damped_inverse(&self.layers, (scheme, InverseMethod::Eigen), gamma);
+        let on = (&self.model, &self.batch);
+        let eigenvalues = (Eigenvalues::PerCase, gamma);
+        let mut random = RandomStream::from_seed(0);
+        Ok(estimator.corrected(&inverse, on, eigenvalues, &mut random)?)
+    }
+
+    /// The number of positions per case at which a layer is used.
+    fn outputs(&self) -> Result<Value> {
+        let outputs = self.model.forward(self.batch.inputs.clone(), &mut Tape::off());
+        let values: Vec<f64> = host::to_vec(&outputs.inner());
+        let mut shape = vec![self.batch.len()];
+        shape.extend_from_slice(&self.output_shape);
+        let expected: usize = shape.iter().product();
+        if expected != values.len() {
+            shape = vec![self.batch.len(), values.len() / self.batch.len()];
+        }
+        nested(&values, &shape).context("outputs without a shape")
+    }
+}
+
+fn matrix_of(nested: &Nested, cases: usize, device: &Device) -> Tensor<2> {
+    let shape = [cases, nested.values.len() / cases];
+    Tensor::from_data(TensorData::new(nested.values.clone(), shape), (device, DType::F64))
+}
+
+/// The loss, and the targets as it wants them: classes become one-hot rows.
+fn loss_and_targets(case: &Case, [cases, outputs]: [usize; 2]) -> Result<(Loss, Nested)> {
+    let targets = &case.targets;
+    let per_case = targets.values.len() / cases;
+    ensure!(
+        targets.shape.first() == Some(&cases),
+        "targets: expected {cases} cases, found shape {:?}",
+        targets.shape
+    );
+    let plain = |loss| {
+        ensure!(
+            per_case == outputs,
+            "targets: expected {outputs} numbers a case, as the network has outputs, found {per_case}"
+        );
+        Ok((loss, targets.clone()))
+    };
+    match case.loss {
+        LossName::Bernoulli => plain(Loss::Bernoulli),
+        LossName::Gaussian => plain(Loss::Gaussian),
+        LossName::SoftmaxCrossEntropy => {
+            let classes = outputs / per_case.max(1);
+            let mut values = vec![0.0; cases * outputs];
+            for (at, class) in targets.values.iter().enumerate() {
+                let class = *class as usize;
+                ensure!(class < classes, "targets: class {class} of {classes}");
+                values[at * classes + class] = 1.0;
+            }
+            let loss = if per_case == 1 {
+                Loss::Categorical
+            } else {
+                Loss::CategoricalSequence { classes }
+            };
+            let shape = vec![cases, outputs];
+            Ok((loss, Nested { shape, values }))
+        }
+    }
+}
+
+/// Numbers as nested lists of a shape.
+fn nested(values: &[f64], shape: &[usize]) -> Option<Value> {
+    match shape {
+        [] => values.first().map(|value| json!(value)),
+        [length, inner @ ..] => {
+            let size = values.len() / (*length).max(1);
+            let lists: Option<Vec<Value>> =
+                values.chunks(size.max(1)).map(|part| nested(part, inner)).collect();
+            lists.map(Value::Array)
+        }
+    }
+}
+
+/// All that a case asks for.
+struct Curvature {
+    problem: Problem,
+    factors: FactorSet,
+    gradient: (f64, ParameterVector),
+    exact: faer::Mat<f64>,
+    corrected: FisherInverse,
+}
+
+impl Curvature {
+    fn members(&self, damping: Damping) -> Result<Value> {
+        let (objective, gradient) = &self.gradient;
+        Ok(json!({
+            "objective": objective,
+            "outputs": self.problem.outputs()?,
+            "gradient": self.by_layer(|index| Some(in_rows(&gradient.blocks()[index]))),
+            "blocks": self.blocks()?,
+            "ekfac": self.ekfac()?,
+            "preconditioned": self.preconditioned(damping),
+        }))
+    }
+
+    fn by_layer(&self, of: impl Fn(usize) -> Option<Value>) -> Value {
+        let names = self.problem.names.iter().enumerate();
+        let members = names.filter_map(|(index, name)| Some((name.clone(), of(index)?)));
+        Value::Object(members.collect())
+    }
+
+    fn blocks(&self) -> Result<Value> {
+        let layers = self.problem.layers.as_slice();
+        let mut blocks = Map::new();
+        for (index, name) in self.problem.names.iter().enumerate() {
+            let exact = exact_block(&self.exact, layers, index)?;
+            let factors = &self.factors.layers[index];
+            let positions = layers[index].positions;
+            let (_, members) = block_members(&layers[index], (factors, positions), &exact);
+            blocks.insert(name.clone(), Value::Object(members));
+        }
+        Ok(Value::Object(blocks))
+    }
+
+    fn ekfac(&self) -> Result<Value> {
+        let layers = self.problem.layers.as_slice();
+        let solutions = self.corrected.multiply(&self.gradient.1);
+        let mut all = Map::new();
+        for (index, name) in self.problem.names.iter().enumerate() {
+            let inverses = self.corrected.blocks()[index].eigen_inverses();
+            let [inverse] = inverses.as_slice() else {
+                continue;
+            };
+            let exact = exact_block(&self.exact, layers, index)?;
+            let mut members = ekfac_members(&self.factors.layers[index], inverse, &exact)?;
+            let solution = in_rows(&solutions.blocks()[index]);
+            members.insert("preconditioned".to_owned(), solution);
+            all.insert(name.clone(), Value::Object(members));
+        }
+        Ok(Value::Object(all))
+    }
+
+    fn preconditioned(&self, Damping { gamma, lambda }: Damping) -> Value {
+        let layers = &self.problem.layers;
+        let solve = |scheme, gamma| {
+            let inverse =
+                self.factors
+                    .damped_inverse(layers, (scheme, InverseMethod::Automatic), gamma);
+            inverse.multiply(&self.gradient.1)
+        };
+        let factored = solve(
+            DampingScheme::FactoredTikhonov { pi: PiNorm::Trace },
+            gamma,
+        );
+        let exact = solve(DampingScheme::ExactTikhonov, lambda.sqrt());
+        let is_product = |index: usize| {
+            !matches!(
+                self.factors.layers[index],
+                LayerFactors::Full(_) | LayerFactors::Diagonal(_)
+            )
+        };
+        json!({
+            "factored_tikhonov_trace_pi": {
+                "gamma": gamma,
+                "pi": self.by_layer(|index| trace_pi(&self.factors.layers[index])),
+                "layers": self.by_layer(|index| {
+                    is_product(index).then(|| in_rows(&factored.blocks()[index]))
+                }),
+            },
+            "exact": {
+                "lambda": lambda,
+                "layers": self.by_layer(|index| Some(in_rows(&exact.blocks()[index]))),
+            },
+        })
+    }
+}

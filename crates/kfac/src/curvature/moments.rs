@@ -1,0 +1,188 @@
+//! The second moments of one layer in one pass, in the form of its block (section 5 and extensions).
+
+use burn::tensor::Tensor;
+
+use crate::{
+    capture::{BlockStructure, Layer, LayerUses, WeightSharing, sum_by_token},
+    statistics::second_moment,
+};
+
+/// Sums of outer products of one layer.
+#[derive(Clone, Debug)]
+pub(super) struct LayerMoments {
+    /// Of the inputs, one of each group; none where the block is not a product.
+    pub(super) activation: Vec<Tensor<2>>,
+    /// Of the output gradients, one of each group; the block itself where it is not a product.
+    pub(super) gradient: Vec<Tensor<2>>,
+    /// What the sums of gradients are to be divided by.
+    pub(super) count: f64,
+}
+
+/// What a pass adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moments {
+    Both,
+    /// A further column of the output Fisher's factor: the activations were counted already.
+    GradientOnly,
+}
+
+impl LayerMoments {
+    /// The sums over all uses of a layer in a pass over so many cases.
+    pub(super) fn of(layer: &Layer, uses: LayerUses, cases: usize, moments: Moments) -> Self {
+        if (layer.structure, layer.sharing) == (BlockStructure::Kronecker, WeightSharing::Expand) {
+            return Self::expanded(layer, &uses, moments);
+        }
+        let uses = uses.by_case(cases);
+        match (layer.structure, layer.sharing) {
+            (BlockStructure::Kronecker, _) => Self::reduced(layer, &uses, moments),
+            (BlockStructure::DiagonalKronecker, sharing) => {
+                Self::embedding(layer, &uses, (sharing, moments))
+            }
+            (BlockStructure::Diagonal, _) => {
+                let d = gradients_of_cases(layer, &uses);
+                let squares: Tensor<2> = (d.clone() * d).sum_dim(0);
+                let shape = [layer.activation_dimension(), layer.d_out];
+                Self::not_a_product(squares.reshape(shape), cases)
+            }
+            (BlockStructure::Full, _) => {
+                Self::not_a_product(second_moment(gradients_of_cases(layer, &uses)), cases)
+            }
+        }
+    }
+
+    fn not_a_product(block: Tensor<2>, cases: usize) -> Self {
+        Self {
+            activation: Vec::new(),
+            gradient: vec![block],
+            count: cases as f64,
+        }
+    }
+
+    /// Every position on its own.
+    fn expanded(layer: &Layer, uses: &LayerUses, moments: Moments) -> Self {
+        let activation = match moments {
+            Moments::GradientOnly => Vec::new(),
+            Moments::Both => summed(layer, uses, |features| {
+                let [n, positions, d] = features.dims();
+                second_moment(features.reshape([n * positions, d]))
+            }),
+        };
+        Self {
+            activation,
+            gradient: expanded_gradients(layer, uses),
+            count: uses.positions(),
+        }
+    }
+
+    /// The positions of a case together.
+    fn reduced(layer: &Layer, uses: &LayerUses, moments: Moments) -> Self {
+        let activation = match moments {
+            Moments::GradientOnly => Vec::new(),
+            Moments::Both => summed(layer, uses, |features| {
+                second_moment(features.sum_dim(1).squeeze_dim(1))
+            }),
+        };
+        Self {
+            activation,
+            gradient: reduced_gradients(layer, uses),
+            count: uses.cases() as f64,
+        }
+    }
+
+    fn embedding(
+        layer: &Layer,
+        uses: &LayerUses,
+        (sharing, moments): (WeightSharing, Moments),
+    ) -> Self {
+        let activation = match (moments, sharing) {
+            (Moments::GradientOnly, _) => Vec::new(),
+            (Moments::Both, WeightSharing::Expand) => token_counts(layer, uses),
+            (Moments::Both, WeightSharing::Reduce) => summed(layer, uses, |one_hot| {
+                let counts: Tensor<2> = one_hot.sum_dim(1).squeeze_dim(1);
+                (counts.clone() * counts).sum_dim(0).transpose()
+            }),
+        };
+        let (gradient, count) = match sharing {
+            WeightSharing::Expand => (expanded_gradients(layer, uses), uses.positions()),
+            WeightSharing::Reduce => (reduced_gradients(layer, uses), uses.cases() as f64),
+        };
+        Self {
+            activation,
+            gradient,
+            count,
+        }
+    }
+
+    /// These sums and those of another pass.
+    #[must_use]
+    pub(super) fn plus(self, pass: Self, moments: Moments) -> Self {
+        let gradient = added(self.gradient, pass.gradient);
+        match moments {
+            Moments::GradientOnly => Self { gradient, ..self },
+            Moments::Both => Self {
+                activation: added(self.activation, pass.activation),
+                gradient,
+                count: self.count + pass.count,
+            },
+        }
+    }
+}
+
+fn added(sums: Vec<Tensor<2>>, others: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    sums.into_iter().zip(others).map(|(a, b)| a + b).collect()
+}
+
+/// The sum over pieces of the cases of what `moment` makes of each group's features.
+fn summed(
+    layer: &Layer,
+    uses: &LayerUses,
+    moment: impl Fn(Tensor<3>) -> Tensor<2>,
+) -> Vec<Tensor<2>> {
+    let form = (layer.kind.groups(), layer.bias.is_some());
+    let pieces = uses.pieces().into_iter();
+    let of_piece = |cases| {
+        let groups = uses.features(&cases, form);
+        groups.into_iter().map(&moment).collect::<Vec<_>>()
+    };
+    pieces.map(of_piece).reduce(added).unwrap_or_default()
+}
+
+fn expanded_gradients(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
+    let gradients = uses.output_gradients();
+    let [n, positions, d_out] = gradients.dims();
+    by_group(layer, &gradients.reshape([n * positions, d_out]))
+}
+
+fn reduced_gradients(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
+    let sums: Tensor<2> = uses.output_gradients().sum_dim(1).squeeze_dim(1);
+    // A case that is all padding has gradients of zero.
+    let positions = uses.positions_of_cases().clamp_min(1.0);
+    by_group(layer, &(sums / positions))
+}
+
+/// The second moment of each group's columns.
+fn by_group(layer: &Layer, gradients: &Tensor<2>) -> Vec<Tensor<2>> {
+    let columns = |group| super::block::columns(gradients, layer.kind.groups(), group);
+    let groups = 0..layer.kind.groups();
+    groups.map(|group| second_moment(columns(group))).collect()
+}
+
+/// How often each token occurs, `[count, 1]`.
+fn token_counts(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
+    let counts = uses.tokens().map(|(tokens, weights)| {
+        let occurrences = weights.dims().iter().product();
+        let weights = weights.reshape([occurrences, 1]);
+        sum_by_token(tokens.flatten(0, 1), weights, layer.d_in)
+    });
+    counts.into_iter().collect()
+}
+
+/// Each case's gradient of the parameters of a layer without products, `[n, rows · d_out]`.
+fn gradients_of_cases(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    let gradients = uses.output_gradients();
+    let features = uses.features(&(0..gradients.dims()[0]), (1, false));
+    let scales = features.into_iter().map(|f| f * gradients.clone());
+    let shifts = layer.bias.map(|_| gradients.clone());
+    let parts = scales.chain(shifts).map(|part| part.sum_dim(1).squeeze_dim(1));
+    Tensor::cat(parts.collect(), 1)
+}
