@@ -1,7 +1,9 @@
 //! The losses by name, and the errors that are reported beside them.
 
 use burn::tensor::Tensor;
-use kfac::{Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution, RandomStream};
+use kfac::{
+    Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution, RandomStream,
+};
 use serde::{Deserialize, Serialize};
 
 /// The predictive distribution of a task's outputs.

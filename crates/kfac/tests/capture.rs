@@ -12,7 +12,8 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, Gaussian, InitError, KfacConfig, Layers, Network, StepError, Tape, linalg::host,
+    Batch, Gaussian, InitError, KfacConfig, LayerOptions, Layers, Network, StepError, Tape,
+    linalg::host,
 };
 use support::{
     Activation, Mlp, Spec, assert_close, assert_near, bits, column, exact_config, normal, run,
@@ -86,7 +87,12 @@ fn a_frozen_layer_is_left_alone_and_the_others_train() {
     assert_eq!(before.0, bits(&model.layers[0]));
     assert_ne!(before.1, bits(&model.layers[1]));
     assert!(reports[2].objective < reports[0].objective);
-    let frozen = Layers::discover(&model.clone().no_grad(), &batch.inputs).0;
+    let frozen = Layers::discover(
+        &model.clone().no_grad(),
+        &batch.inputs,
+        &LayerOptions::default(),
+    )
+    .0;
     assert!(frozen.is_empty());
     let error = exact_config()
         .init(&model.no_grad(), Gaussian, &batch.inputs)
@@ -131,7 +137,7 @@ fn layers_keep_their_paths_and_identities() {
             .iter()
             .all(|layer| layer.weight.val().is_require_grad())
     );
-    let again = Layers::discover(&model, &normal([1, 3], 1)).0;
+    let again = Layers::discover(&model, &normal([1, 3], 1), &LayerOptions::default()).0;
     assert_eq!(&again, optimizer.layers());
 }
 
@@ -147,7 +153,9 @@ fn step_of_layout(layout: LinearLayout, start: &Mlp, batch: &Batch<Tensor<2>>) -
         layers: SPEC.widths.windows(2).map(layer).collect(),
         ..start.clone()
     };
-    let values = Layers::discover(start, &batch.inputs, &LayerOptions::default()).0.parameters(start);
+    let values = Layers::discover(start, &batch.inputs, &LayerOptions::default())
+        .0
+        .parameters(start);
     let mut model = Layers::discover(&model, &batch.inputs, &LayerOptions::default())
         .0
         .with_parameters(model, &values);
@@ -168,7 +176,11 @@ fn layouts_of_the_weight_and_precisions_take_the_same_steps() {
     assert_close("layouts", &col, &row, SINGLE);
     let mut model = SPEC.model(1);
     let (optimizer, _) = run(&exact_config(), Gaussian, &mut model, &double, 2);
-    let before = column(&Layers::discover(&start, &batch.inputs, &LayerOptions::default()).0.parameters(&start));
+    let before = column(
+        &Layers::discover(&start, &batch.inputs, &LayerOptions::default())
+            .0
+            .parameters(&start),
+    );
     let exact = column(&optimizer.layers().parameters(&model)) - &before;
     assert_close(
         "precisions, of the steps",

@@ -7,8 +7,9 @@ mod support;
 use burn::tensor::{DType, Tensor};
 use faer::Mat;
 use kfac::{
-    Bernoulli, Categorical, DirectionalDerivatives, Gaussian, Layers, Network, ParameterVector,
-    PredictiveDistribution, Tape, curvature::exact, optim::directional_derivatives,
+    Bernoulli, Categorical, DirectionalDerivatives, Gaussian, LayerOptions, Layers, Network,
+    ParameterVector, PredictiveDistribution, Tape, curvature::exact,
+    optim::directional_derivatives,
 };
 use support::{Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector};
 

@@ -38,8 +38,8 @@ fn dense_proposal(
     let pi = report.pi.as_ref().unwrap();
     let layers = optimizer
         .factors()
-        .layers
-        .iter()
+        .kronecker()
+        .into_iter()
         .zip(pi)
         .zip(gradient.blocks());
     let solutions = layers.flat_map(|((factors, pi), gradient)| {

@@ -6,8 +6,8 @@ mod support;
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, KroneckerFactors, Layers, Network,
-    PredictiveDistribution, Tape,
+    Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, KroneckerFactors, LayerOptions,
+    Layers, Network, PredictiveDistribution, Tape,
     curvature::exact,
     linalg::{host, kronecker},
 };
@@ -72,7 +72,12 @@ fn block_errors<L: PredictiveDistribution>(loss: &L, case: &Case, bias: bool) ->
         start += size;
         relative(&block, &expected)
     };
-    optimizer.factors().kronecker().into_iter().map(error).collect()
+    optimizer
+        .factors()
+        .kronecker()
+        .into_iter()
+        .map(error)
+        .collect()
 }
 
 fn assert_exact<L: PredictiveDistribution>(loss: &L, case: &Case) {
@@ -162,8 +167,8 @@ fn gradient_factors<L: PredictiveDistribution>(
     let (optimizer, _) = run(&config, loss.clone(), &mut model, &batch, 1);
     let gradients = optimizer
         .factors()
-        .layers
-        .iter()
+        .kronecker()
+        .into_iter()
         .map(|factors| factors.gradient.clone());
     support::column(&kfac::ParameterVector::new(gradients.collect()))
 }

@@ -167,7 +167,7 @@ fn a_dead_layer_is_damped_without_a_balance() {
     let (optimizer, reports) = run(&exact_config(), Gaussian, &mut model, &batch, 1);
     let pi = reports[0].pi.clone().unwrap();
     assert_near("π", pi[0], 1.0, f64::EPSILON);
-    assert!(dense(optimizer.factors().kronecker()[0].activation).norm_max() < f64::EPSILON);
+    assert!(dense(&optimizer.factors().kronecker()[0].activation).norm_max() < f64::EPSILON);
     assert!(
         reports[0]
             .repairs

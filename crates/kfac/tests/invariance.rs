@@ -379,7 +379,11 @@ fn with_damping_the_parametrisation_matters() {
 #[test]
 fn the_maps_of_parameters_are_inverse_to_each_other() {
     let (networks, maps) = random_case(7);
-    let (layers, _) = kfac::Layers::discover(&networks.0, &batch(&networks.0).inputs);
+    let (layers, _) = kfac::Layers::discover(
+        &networks.0,
+        &batch(&networks.0).inputs,
+        &kfac::LayerOptions::default(),
+    );
     let start = layers.parameters(&networks.0);
     let back = maps.plain(&maps.warped(&start));
     assert!(relative(&column(&back), &column(&start)) < 1e-13);

@@ -70,7 +70,14 @@ fn an_inverse_made_ahead_is_that_of_the_factors_when_its_refresh_began() {
             assert_eq!(report.gamma_candidates.len(), candidates);
             assert_is_inverse_of(&run, factors, &report);
         }
-        began.push(run.optimizer.factors().kronecker().into_iter().cloned().collect());
+        began.push(
+            run.optimizer
+                .factors()
+                .kronecker()
+                .into_iter()
+                .cloned()
+                .collect(),
+        );
     }
 }
 

@@ -10,8 +10,8 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, Bernoulli, Categorical, Coverage, FisherEstimate, InverseStructure, KroneckerFactors,
-    Network, ParameterRow, PredictiveDistribution, Tape,
+    Batch, Bernoulli, Block, Categorical, Coverage, FisherEstimate, InverseStructure,
+    KroneckerFactors, Network, ParameterRow, PredictiveDistribution, Tape,
     linalg::host,
     statistics::{append_ones, second_moment},
 };
@@ -70,7 +70,12 @@ fn token_factors(model: &Tokens, batch: &Batch<Tensor<3>>) -> Vec<KroneckerFacto
     let config = exact_config().with_fisher(FisherEstimate::Empirical);
     let mut optimizer = config.init(model, Categorical, &batch.inputs).unwrap();
     optimizer.step(&mut model.clone(), batch).unwrap();
-    optimizer.factors().kronecker().into_iter().cloned().collect()
+    optimizer
+        .factors()
+        .kronecker()
+        .into_iter()
+        .cloned()
+        .collect()
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn factors_are_a_mean_for_twenty_steps_and_decay_afterwards() {
         } else {
             &sum * faer::Scale(1.0 / k as f64)
         };
-        let found = dense(optimizer.factors().kronecker()[0].activation);
+        let found = dense(&optimizer.factors().kronecker()[0].activation);
         assert_close(&format!("Ā after {k} steps"), &found, &expected, ROUNDING);
     }
 }
@@ -152,7 +152,7 @@ fn subset_step(config: &KfacConfig) -> (StepReport, Mat<f64>, Mat<f64>, Mat<f64>
         report,
         curvatures,
         rows,
-        dense(optimizer.factors().kronecker()[0].activation),
+        dense(&optimizer.factors().kronecker()[0].activation),
     )
 }
 

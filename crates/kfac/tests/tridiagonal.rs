@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use faer::Mat;
 use kfac::{
-    Coverage, DampingScheme, Gaussian, InverseMethod, InverseStructure, Kfac, KfacConfig,
+    Block, Coverage, DampingScheme, Gaussian, InverseMethod, InverseStructure, Kfac, KfacConfig,
     KroneckerFactors, ParameterVector, PiNorm,
     curvature::{BlockInverse, FisherApproximation, FisherInverse},
     linalg::{Pencil, Sign, kronecker, solve_by_eigen, solve_by_smith},
@@ -279,8 +279,9 @@ fn a_chain_names_its_layers() {
     let config = exact_config().with_structure(InverseStructure::BlockTridiagonal);
     let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
     let table = optimizer.parameter_table();
-    let chained =
-        |row: &kfac::ParameterRow| matches!(row.coverage, Coverage::Block(Block { chain: Some(1), .. }));
+    let chained = |row: &kfac::ParameterRow| {
+        matches!(row.coverage, Coverage::Block(Block { chain: Some(1), .. }))
+    };
     assert!(table.rows().iter().all(chained), "{table}");
     assert!(table.to_string().contains("chain 1"));
     let Some(FisherInverse::BlockTridiagonal(inverse)) = optimizer.inverse() else {

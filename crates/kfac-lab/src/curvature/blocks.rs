@@ -15,111 +15,141 @@ use kfac::{
 use serde_json::{Map, Value, json};
 
 /// A device matrix on the host, in double precision.
-pub fn matrix(tensor: &Tensor<2>) -> Mat<f64> {
+pub(super) fn matrix(tensor: &Tensor<2>) -> Mat<f64> {
     host::to_host(tensor)
 }
 
 /// A matrix as nested lists.
-pub fn rows(matrix: &Mat<f64>) -> Value {
-    let row = |i: usize| (0..matrix.ncols()).map(|j| matrix[(i, j)]).collect::<Vec<f64>>();
+pub(super) fn rows(matrix: &Mat<f64>) -> Value {
+    let row = |i: usize| {
+        (0..matrix.ncols())
+            .map(|j| matrix[(i, j)])
+            .collect::<Vec<f64>>()
+    };
     json!((0..matrix.nrows()).map(row).collect::<Vec<_>>())
 }
 
 /// A layer's parameters in rows: one for each output.
-pub fn in_rows(block: &Tensor<2>) -> Value {
+pub(super) fn in_rows(block: &Tensor<2>) -> Value {
     rows(&matrix(block).transpose().to_owned())
 }
 
 /// A dense block whose parameters are the layer's matrix read row by row, in the order of the format.
-pub fn reordered(block: &Mat<f64>, layer: &Layer) -> Mat<f64> {
+pub(super) fn reordered(block: &Mat<f64>, layer: &Layer) -> Mat<f64> {
     let (inputs, outputs) = (layer.activation_dimension(), layer.d_out);
     let from = |at: usize| (at % inputs) * outputs + at / inputs;
-    Mat::from_fn(inputs * outputs, inputs * outputs, |i, j| block[(from(i), from(j))])
+    Mat::from_fn(inputs * outputs, inputs * outputs, |i, j| {
+        block[(from(i), from(j))]
+    })
 }
 
-/// A layer's approximate block densely, and its members in the format.
-pub fn block_members(
+/// The members of a layer's block in the format.
+pub(super) fn block_members(
     layer: &Layer,
-    (factors, positions): (&LayerFactors, usize),
+    factors: &LayerFactors,
     exact: &Mat<f64>,
-) -> (Mat<f64>, Map<String, Value>) {
-    let mut members = Map::new();
+) -> Map<String, Value> {
+    let approximate = dense_block(layer, factors);
+    let mut members = factor_members(layer, (factors, &approximate));
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
-    let approximate = match factors {
+    match factors {
+        LayerFactors::Full(_) | LayerFactors::Diagonal(_) => {
+            put("full_block", rows(&approximate));
+        }
+        _ => {
+            put("positions", json!(layer.positions));
+            put("kronecker_block", rows(&approximate));
+        }
+    }
+    let error = relative_error(&approximate, exact);
+    put("exact_block", rows(exact));
+    put("relative_error", json!(error));
+    put("exact", json!(error < 1e-12));
+    members
+}
+
+/// A layer's approximate block densely, in the order of the format.
+fn dense_block(layer: &Layer, factors: &LayerFactors) -> Mat<f64> {
+    match factors {
         LayerFactors::Kronecker(factors) => {
             let [a, g] = pair(factors);
-            put("kind", json!("kronecker"));
-            put("positions", json!(positions));
-            put("input_factor", rows(&a));
-            put("gradient_factor", rows(&g));
             kronecker::product(&g, &a)
         }
         LayerFactors::Groups(groups) => {
-            let pairs: Vec<_> = groups.iter().map(pair).collect();
-            let group = |[a, g]: &[Mat<f64>; 2]| {
-                json!({"input_factor": rows(a), "gradient_factor": rows(g)})
-            };
-            put("kind", json!("kronecker_per_group"));
-            put("positions", json!(positions));
-            put("groups", json!(pairs.iter().map(group).collect::<Vec<_>>()));
-            let products = pairs.iter().map(|[a, g]| kronecker::product(g, a));
+            let products = groups.iter().map(pair);
+            let products = products.map(|[a, g]| kronecker::product(&g, &a));
             block_diagonal(&products.collect::<Vec<_>>())
+        }
+        LayerFactors::Embedding {
+            activation,
+            gradient,
+        } => kronecker::product(&matrix(gradient), &diagonal(activation)),
+        LayerFactors::Full(block) => reordered(&matrix(block), layer),
+        LayerFactors::Diagonal(values) => {
+            let flat = values.dims().iter().product();
+            reordered(&diagonal(&values.clone().reshape([flat, 1])), layer)
+        }
+    }
+}
+
+/// What the approximate block is made of.
+fn factor_members(
+    layer: &Layer,
+    (factors, approximate): (&LayerFactors, &Mat<f64>),
+) -> Map<String, Value> {
+    let of_pair = |factors: &KroneckerFactors| {
+        let [a, g] = pair(factors);
+        json!({"input_factor": rows(&a), "gradient_factor": rows(&g)})
+    };
+    let (kind, members) = match factors {
+        LayerFactors::Kronecker(factors) => ("kronecker", of_pair(factors)),
+        LayerFactors::Groups(groups) => {
+            let groups: Vec<Value> = groups.iter().map(of_pair).collect();
+            ("kronecker_per_group", json!({"groups": groups}))
         }
         LayerFactors::Embedding {
             activation,
             gradient,
         } => {
             let counts: Vec<f64> = host::to_vec(activation);
-            let g = matrix(gradient);
-            put("kind", json!("embedding"));
-            put("positions", json!(positions));
-            put("input_factor", json!(counts));
-            put("gradient_factor", rows(&g));
-            let a = Mat::from_fn(counts.len(), counts.len(), |i, j| {
-                if i == j { counts[i] } else { 0.0 }
-            });
-            kronecker::product(&g, &a)
+            let gradient = rows(&matrix(gradient));
+            let members = json!({"input_factor": counts, "gradient_factor": gradient});
+            ("embedding", members)
         }
-        LayerFactors::Full(block) => {
-            let full = reordered(&matrix(block), layer);
-            let inputs = layer.activation_dimension();
-            let diagonal = |offset: usize| {
-                (0..layer.d_out)
-                    .map(|unit| full[(unit * inputs + offset, unit * inputs + offset)])
-                    .collect::<Vec<f64>>()
-            };
-            put("kind", json!("scale_shift"));
-            put("diagonal_scale", json!(diagonal(0)));
-            if layer.bias.is_some() {
-                put("diagonal_shift", json!(diagonal(1)));
-            }
-            full
-        }
-        LayerFactors::Diagonal(diagonal) => {
-            let values = matrix(diagonal);
-            let inputs = layer.activation_dimension();
-            put("kind", json!("diagonal"));
-            put("diagonal", rows(&values.transpose().to_owned()));
-            Mat::from_fn(inputs * layer.d_out, inputs * layer.d_out, |i, j| {
-                if i == j { values[(i % inputs, i / inputs)] } else { 0.0 }
-            })
+        LayerFactors::Full(_) | LayerFactors::Diagonal(_) => {
+            ("scale_shift", scale_shift_members(layer, approximate))
         }
     };
-    let name = match factors {
-        LayerFactors::Full(_) | LayerFactors::Diagonal(_) => "full_block",
-        _ => "kronecker_block",
+    let mut members = members.as_object().cloned().unwrap_or_default();
+    members.insert("kind".to_owned(), json!(kind));
+    members
+}
+
+fn scale_shift_members(layer: &Layer, block: &Mat<f64>) -> Value {
+    let inputs = layer.activation_dimension();
+    let diagonal = |offset: usize| {
+        let at = |unit: usize| unit * inputs + offset;
+        (0..layer.d_out)
+            .map(|unit| block[(at(unit), at(unit))])
+            .collect::<Vec<f64>>()
     };
-    let error = relative_error(&approximate, exact);
-    put(name, rows(&approximate));
-    put("exact_block", rows(exact));
-    put("relative_error", json!(error));
-    put("exact", json!(error < 1e-12));
-    (approximate, members)
+    match layer.bias {
+        Some(_) => json!({"diagonal_scale": diagonal(0), "diagonal_shift": diagonal(1)}),
+        None => json!({"diagonal_scale": diagonal(0)}),
+    }
+}
+
+/// A diagonal matrix from a column.
+fn diagonal(column: &Tensor<2>) -> Mat<f64> {
+    let values: Vec<f64> = host::to_vec(column);
+    Mat::from_fn(values.len(), values.len(), |i, j| {
+        if i == j { values[i] } else { 0.0 }
+    })
 }
 
 /// `π` of each pair of factors, balanced by traces: a list where there are groups; `None` where the block
 /// is no product.
-pub fn trace_pi(factors: &LayerFactors) -> Option<Value> {
+pub(super) fn trace_pi(factors: &LayerFactors) -> Option<Value> {
     let trace = |m: &Mat<f64>| (0..m.nrows()).map(|i| m[(i, i)]).sum::<f64>() / m.nrows() as f64;
     let of_pair = |factors: &KroneckerFactors| {
         let [a, g] = pair(factors);
@@ -146,37 +176,31 @@ pub fn trace_pi(factors: &LayerFactors) -> Option<Value> {
 ///
 /// # Errors
 /// Where the factors of the layer are not a Kronecker product.
-pub fn ekfac_members(
+pub(super) fn ekfac_members(
     factors: &LayerFactors,
     inverse: &EigenInverse,
     exact: &Mat<f64>,
 ) -> Result<Map<String, Value>> {
     let q_g = matrix(&inverse.gradient_basis);
-    let (a, g) = match factors {
-        LayerFactors::Kronecker(factors) => {
-            let [a, g] = pair(factors);
-            (a, g)
-        }
+    let [a, g] = match factors {
+        LayerFactors::Kronecker(factors) => pair(factors),
         LayerFactors::Embedding {
             activation,
             gradient,
-        } => {
-            let counts: Vec<f64> = host::to_vec(activation);
-            let diagonal =
-                |i: usize, j: usize| if i == j { counts[i] } else { 0.0 };
-            (Mat::from_fn(counts.len(), counts.len(), diagonal), matrix(gradient))
-        }
+        } => [diagonal(activation), matrix(gradient)],
         _ => anyhow::bail!("no single eigenbasis"),
     };
     let dimension = a.nrows();
-    let q_a = inverse.activation_basis.as_ref().map_or_else(
-        || Mat::identity(dimension, dimension),
-        matrix,
-    );
+    let q_a = inverse
+        .activation_basis
+        .as_ref()
+        .map_or_else(|| Mat::identity(dimension, dimension), matrix);
     let corrected = matrix(&inverse.eigenvalues).transpose().to_owned();
     let values = |q: &Mat<f64>, m: &Mat<f64>| {
         let rotated = q.transpose() * m * q;
-        (0..m.nrows()).map(|i| rotated[(i, i)]).collect::<Vec<f64>>()
+        (0..m.nrows())
+            .map(|i| rotated[(i, i)])
+            .collect::<Vec<f64>>()
     };
     let basis = kronecker::product(&q_g, &q_a);
     let size = basis.nrows();
@@ -205,7 +229,9 @@ fn signed(vectors: &Mat<f64>) -> Mat<f64> {
             .unwrap_or(1.0)
     };
     let signs: Vec<f64> = (0..vectors.ncols()).map(|j| largest(j).signum()).collect();
-    Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| vectors[(i, j)] * signs[j])
+    Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| {
+        vectors[(i, j)] * signs[j]
+    })
 }
 
 fn pair(factors: &KroneckerFactors) -> [Mat<f64>; 2] {
@@ -235,7 +261,7 @@ fn relative_error(approximate: &Mat<f64>, exact: &Mat<f64>) -> f64 {
 ///
 /// # Errors
 /// Where the matrix is smaller than the layers' parameters.
-pub fn exact_block(all: &Mat<f64>, layers: &[Layer], index: usize) -> Result<Mat<f64>> {
+pub(super) fn exact_block(all: &Mat<f64>, layers: &[Layer], index: usize) -> Result<Mat<f64>> {
     let size = |layer: &Layer| layer.activation_dimension() * layer.d_out;
     let start: usize = layers[..index].iter().map(size).sum();
     let layer = layers.get(index).context("no such layer")?;

@@ -1,6 +1,6 @@
 //! The format of layer cases: a small network, its data, and the curvature expected of it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -250,9 +250,9 @@ fn shape_of(value: &Value) -> Vec<usize> {
 impl Nested {
     fn collect(&mut self, value: &Value, depth: usize) -> Result<(), String> {
         match (value, self.shape.get(depth)) {
-            (Value::Array(list), Some(&length)) if list.len() == length => {
-                list.iter().try_for_each(|item| self.collect(item, depth + 1))
-            }
+            (Value::Array(list), Some(&length)) if list.len() == length => list
+                .iter()
+                .try_for_each(|item| self.collect(item, depth + 1)),
             (Value::Number(number), None) => {
                 let number = number.as_f64().ok_or("a number that is not real")?;
                 self.values.push(number);
@@ -287,6 +287,3 @@ impl Case {
         Ok(case)
     }
 }
-
-/// Something of each layer that owns parameters, by the layer's index.
-pub type ByLayer<T> = BTreeMap<String, T>;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 /// The largest relative difference, in the Frobenius norm of each matrix.
-pub const TOLERANCE: f64 = 1e-8;
+pub(super) const TOLERANCE: f64 = 1e-8;
 
 /// One compared member.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Comparison {
         comparison
     }
 
-    /// Whether nothing differs by more than [`TOLERANCE`].
+    /// Whether nothing differs by more than 1e-8.
     pub fn passed(&self) -> bool {
         // Not a number is not within it.
         self.deviations.iter().all(|d| d.difference <= TOLERANCE)
@@ -58,7 +58,10 @@ impl Comparison {
                 self.skipped.push(path);
                 continue;
             }
-            match (found.get(name), expected.get(&name.replace("vectors", "values"))) {
+            match (
+                found.get(name),
+                expected.get(&name.replace("vectors", "values")),
+            ) {
                 (Some(found), Some(eigenvalues)) if name.ends_with("_eigenvectors") => {
                     let difference = subspace_difference(eigenvalues, [value, found]);
                     self.push(path, difference);
@@ -84,7 +87,11 @@ impl Comparison {
                 }
             }
             (Value::Bool(_) | Value::String(_) | Value::Null, _) => {
-                let difference = if expected == found { 0.0 } else { f64::INFINITY };
+                let difference = if expected == found {
+                    0.0
+                } else {
+                    f64::INFINITY
+                };
                 self.push(path, difference);
             }
             // An error is relative already, and may be no more than rounding.
@@ -137,7 +144,10 @@ fn subspace_difference(eigenvalues: &Value, vectors: [&Value; 2]) -> f64 {
     let counts = |at: usize| values[at % values.len()] > 1e-10 * largest;
     let of_rank = |numbers: Vec<f64>| {
         let numbered = numbers.into_iter().enumerate();
-        numbered.filter(|(at, _)| counts(*at)).map(|(_, x)| x).collect::<Vec<f64>>()
+        numbered
+            .filter(|(at, _)| counts(*at))
+            .map(|(_, x)| x)
+            .collect::<Vec<f64>>()
     };
     let (expected, found) = (of_rank(expected), of_rank(found));
     norm(&subtracted(&expected, &found)) / norm(&expected)

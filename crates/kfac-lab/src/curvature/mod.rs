@@ -15,8 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kfac::{
     Batch, DampingScheme, Eigenvalues, FisherEstimate, InverseMethod, Layer, LayerFactors,
-    LayerOptions, Layers, Network, Objective, ParameterVector, PiNorm,
-    RandomStream, ScaleShiftBlock, Tape, WeightSharing,
+    LayerOptions, Layers, Network, Objective, ParameterVector, PiNorm, RandomStream,
+    ScaleShiftBlock, Tape, WeightSharing,
     curvature::{FisherEstimator, FisherInverse, exact},
     linalg::host,
     statistics::FactorSet,
@@ -187,9 +187,11 @@ impl Problem {
         Ok(estimator.corrected(&inverse, on, eigenvalues, &mut random)?)
     }
 
-    /// The number of positions per case at which a layer is used.
+    /// The network's outputs, in the shape of the targets where that has as many numbers.
     fn outputs(&self) -> Result<Value> {
-        let outputs = self.model.forward(self.batch.inputs.clone(), &mut Tape::off());
+        let outputs = self
+            .model
+            .forward(self.batch.inputs.clone(), &mut Tape::off());
         let values: Vec<f64> = host::to_vec(&outputs.inner());
         let mut shape = vec![self.batch.len()];
         shape.extend_from_slice(&self.output_shape);
@@ -203,7 +205,10 @@ impl Problem {
 
 fn matrix_of(nested: &Nested, cases: usize, device: &Device) -> Tensor<2> {
     let shape = [cases, nested.values.len() / cases];
-    Tensor::from_data(TensorData::new(nested.values.clone(), shape), (device, DType::F64))
+    Tensor::from_data(
+        TensorData::new(nested.values.clone(), shape),
+        (device, DType::F64),
+    )
 }
 
 /// The loss, and the targets as it wants them: classes become one-hot rows.
@@ -250,8 +255,10 @@ fn nested(values: &[f64], shape: &[usize]) -> Option<Value> {
         [] => values.first().map(|value| json!(value)),
         [length, inner @ ..] => {
             let size = values.len() / (*length).max(1);
-            let lists: Option<Vec<Value>> =
-                values.chunks(size.max(1)).map(|part| nested(part, inner)).collect();
+            let lists: Option<Vec<Value>> = values
+                .chunks(size.max(1))
+                .map(|part| nested(part, inner))
+                .collect();
             lists.map(Value::Array)
         }
     }
@@ -291,8 +298,7 @@ impl Curvature {
         for (index, name) in self.problem.names.iter().enumerate() {
             let exact = exact_block(&self.exact, layers, index)?;
             let factors = &self.factors.layers[index];
-            let positions = layers[index].positions;
-            let (_, members) = block_members(&layers[index], (factors, positions), &exact);
+            let members = block_members(&layers[index], factors, &exact);
             blocks.insert(name.clone(), Value::Object(members));
         }
         Ok(Value::Object(blocks))
@@ -324,10 +330,7 @@ impl Curvature {
                     .damped_inverse(layers, (scheme, InverseMethod::Automatic), gamma);
             inverse.multiply(&self.gradient.1)
         };
-        let factored = solve(
-            DampingScheme::FactoredTikhonov { pi: PiNorm::Trace },
-            gamma,
-        );
+        let factored = solve(DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }, gamma);
         let exact = solve(DampingScheme::ExactTikhonov, lambda.sqrt());
         let is_product = |index: usize| {
             !matches!(

@@ -19,7 +19,7 @@ use super::case::{ConvolutionSpec, LayerSpec, Nested, Weights};
 
 /// The network of a case. Its input rows are each case's numbers, its output rows each case's outputs.
 #[derive(Module, Debug)]
-pub struct CaseNetwork {
+pub(super) struct CaseNetwork {
     linear: Vec<Linear>,
     conv1d: Vec<Conv1d>,
     conv2d: Vec<Conv2d>,
@@ -77,7 +77,7 @@ impl Flow {
         }
     }
 
-    fn as_tensor<const D: usize>(self) -> Tensor<D> {
+    fn into_tensor<const D: usize>(self) -> Tensor<D> {
         let shape: [usize; D] = std::array::from_fn(|axis| self.shape[axis]);
         self.values.reshape(shape)
     }
@@ -137,7 +137,7 @@ impl CaseNetwork {
             Operation::Linear(at) => {
                 let layer = &self.linear[*at];
                 if shape.len() == 2 {
-                    return Flow::of(tape.linear(layer, flow.as_tensor::<2>()));
+                    return Flow::of(tape.linear(layer, flow.into_tensor::<2>()));
                 }
                 Flow::with_positions(tape.linear(layer, flow.by_position()), &shape)
             }
@@ -150,7 +150,7 @@ impl CaseNetwork {
                 Flow::with_positions(output, &shape)
             }
             Operation::Embedding(at) => {
-                let tokens: Tensor<2, Int> = flow.as_tensor::<2>().int();
+                let tokens: Tensor<2, Int> = flow.into_tensor::<2>().int();
                 Flow::of(tape.embedding(&self.embedding[*at], tokens))
             }
             Operation::GroupNorm(at) => {
@@ -174,17 +174,17 @@ impl CaseNetwork {
 
     fn convolve_or_reshape(&self, operation: &Operation, flow: Flow, tape: &mut Tape) -> Flow {
         match operation {
-            Operation::Conv1d(at) => Flow::of(tape.conv1d(&self.conv1d[*at], flow.as_tensor())),
-            Operation::Conv2d(at) => Flow::of(tape.conv2d(&self.conv2d[*at], flow.as_tensor())),
-            Operation::Conv3d(at) => Flow::of(tape.conv3d(&self.conv3d[*at], flow.as_tensor())),
+            Operation::Conv1d(at) => Flow::of(tape.conv1d(&self.conv1d[*at], flow.into_tensor())),
+            Operation::Conv2d(at) => Flow::of(tape.conv2d(&self.conv2d[*at], flow.into_tensor())),
+            Operation::Conv3d(at) => Flow::of(tape.conv3d(&self.conv3d[*at], flow.into_tensor())),
             Operation::ConvTranspose1d(at) => {
-                Flow::of(tape.conv_transpose1d(&self.conv_transpose1d[*at], flow.as_tensor()))
+                Flow::of(tape.conv_transpose1d(&self.conv_transpose1d[*at], flow.into_tensor()))
             }
             Operation::ConvTranspose2d(at) => {
-                Flow::of(tape.conv_transpose2d(&self.conv_transpose2d[*at], flow.as_tensor()))
+                Flow::of(tape.conv_transpose2d(&self.conv_transpose2d[*at], flow.into_tensor()))
             }
             Operation::ConvTranspose3d(at) => {
-                Flow::of(tape.conv_transpose3d(&self.conv_transpose3d[*at], flow.as_tensor()))
+                Flow::of(tape.conv_transpose3d(&self.conv_transpose3d[*at], flow.into_tensor()))
             }
             Operation::Tanh => flow.map(tanh),
             Operation::Sigmoid => flow.map(sigmoid),
@@ -248,20 +248,21 @@ fn by_channel(flow: Flow) -> Tensor<3> {
     flow.values.reshape([flow.shape[0], flow.shape[1], space])
 }
 
-/// Builds a network; also the weight's identity of each layer that owns parameters, by its index.
-pub struct Builder {
+/// Builds a network.
+pub(super) struct Builder {
     network: CaseNetwork,
     device: Device,
-    /// The identities, by index in the case.
-    pub owners: Vec<Option<ParamId>>,
+    /// The identity of each layer's weight, where it owns one, by index in the case.
+    owners: Vec<Option<ParamId>>,
 }
 
 impl Builder {
-    /// The network of some layers, in double precision on an autodiff device.
+    /// The network of some layers, in double precision on an autodiff device, and the identity of each
+    /// layer's weight, where it owns one.
     ///
     /// # Errors
     /// Where a layer's numbers do not have the shapes that its settings ask for.
-    pub fn build(
+    pub(super) fn build(
         model: &[LayerSpec],
         input_shape: &[usize],
         device: &Device,
@@ -291,7 +292,10 @@ impl Builder {
             LayerSpec::GlobalAvgPool2d => (Operation::GlobalAveragePool, None),
             LayerSpec::Shared { of } => {
                 let shared = self.network.operations.get(*of).cloned();
-                (shared.with_context(|| format!("no layer {of} before"))?, None)
+                (
+                    shared.with_context(|| format!("no layer {of} before"))?,
+                    None,
+                )
             }
             LayerSpec::SplitConcat { parts, layer } => {
                 let (inner, owner) = self.operation(layer)?;
@@ -300,7 +304,10 @@ impl Builder {
             LayerSpec::Linear(weights) => {
                 let layer = self.linear(weights)?;
                 let owner = layer.weight.id;
-                (Operation::Linear(push(&mut self.network.linear, layer)), Some(owner))
+                (
+                    Operation::Linear(push(&mut self.network.linear, layer)),
+                    Some(owner),
+                )
             }
             LayerSpec::Embedding { weight } => {
                 let layer = Embedding {
@@ -394,17 +401,26 @@ impl Builder {
             LayerSpec::Conv1d(spec) => {
                 let layer = self.conv1d(spec)?;
                 let owner = layer.weight.id;
-                (Operation::Conv1d(push(&mut self.network.conv1d, layer)), Some(owner))
+                (
+                    Operation::Conv1d(push(&mut self.network.conv1d, layer)),
+                    Some(owner),
+                )
             }
             LayerSpec::Conv2d(spec) => {
                 let layer = self.conv2d(spec)?;
                 let owner = layer.weight.id;
-                (Operation::Conv2d(push(&mut self.network.conv2d, layer)), Some(owner))
+                (
+                    Operation::Conv2d(push(&mut self.network.conv2d, layer)),
+                    Some(owner),
+                )
             }
             LayerSpec::Conv3d(spec) => {
                 let layer = self.conv3d(spec)?;
                 let owner = layer.weight.id;
-                (Operation::Conv3d(push(&mut self.network.conv3d, layer)), Some(owner))
+                (
+                    Operation::Conv3d(push(&mut self.network.conv3d, layer)),
+                    Some(owner),
+                )
             }
             LayerSpec::ConvTranspose1d(spec) => {
                 let layer = self.conv_transpose1d(spec)?;

@@ -129,7 +129,10 @@ fn factor_set(moments: &Moments) -> FactorSet {
         })
     };
     FactorSet {
-        layers: (0..layers).map(layer).map(LayerFactors::Kronecker).collect(),
+        layers: (0..layers)
+            .map(layer)
+            .map(LayerFactors::Kronecker)
+            .collect(),
         links: (0..layers).map(link).collect(),
     }
 }

@@ -144,6 +144,8 @@ impl Tape {
         masks: &AttentionMasks,
     ) -> Tensor<3> {
         let layers = encoder.layers.iter();
-        layers.fold(input, |x, layer| self.transformer_encoder_layer(layer, x, masks))
+        layers.fold(input, |x, layer| {
+            self.transformer_encoder_layer(layer, x, masks)
+        })
     }
 }

@@ -4,18 +4,16 @@ use burn::{
     module::{Param, ParamId},
     nn::{
         PaddingConfig1d, PaddingConfig2d, PaddingConfig3d,
-        conv::{
-            Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d,
-        },
+        conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d},
     },
     tensor::Tensor,
 };
 
 use super::{
-    capture::Inputs,
     layer::LayerKind,
     patches::{Direction, PatchAxis, PatchGeometry},
     tape::{FeatureAxis, Sighting, Tape},
+    uses::Inputs,
 };
 
 impl Tape {
@@ -106,9 +104,7 @@ impl Tape {
             (&layer.weight, layer.bias.as_ref(), layer.groups),
             input,
             |input| layer.forward(input),
-            |dims: [usize; 3]| {
-                shape.geometry([layer.padding], [dims[2]], Direction::Transposed)
-            },
+            |dims: [usize; 3]| shape.geometry([layer.padding], [dims[2]], Direction::Transposed),
         )
     }
 
@@ -127,9 +123,7 @@ impl Tape {
             (&layer.weight, layer.bias.as_ref(), layer.groups),
             input,
             |input| layer.forward(input),
-            |[_, _, h, w]: [usize; 4]| {
-                shape.geometry(layer.padding, [h, w], Direction::Transposed)
-            },
+            |[_, _, h, w]: [usize; 4]| shape.geometry(layer.padding, [h, w], Direction::Transposed),
         )
     }
 

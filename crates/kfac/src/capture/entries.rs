@@ -2,17 +2,15 @@
 
 use burn::{
     module::Param,
-    nn::{
-        BatchNorm, Dropout, Embedding, GroupNorm, InstanceNorm, LayerNorm, Linear, RmsNorm,
-    },
+    nn::{BatchNorm, Dropout, Embedding, GroupNorm, InstanceNorm, LayerNorm, Linear, RmsNorm},
     tensor::{Int, Tensor},
 };
 
 use super::{
-    capture::Inputs,
     layer::LayerKind,
     normalisation::by_running_statistics,
     tape::{FeatureAxis, Mode, Sighting, Tape},
+    uses::Inputs,
 };
 
 impl Tape {
@@ -27,8 +25,7 @@ impl Tape {
     /// Where `Linear::forward` does: the last axis of `input` is not `d_in`.
     pub fn linear<const D: usize>(&mut self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
         let dims = layer.weight.dims();
-        let sighting =
-            || Sighting::new(LayerKind::Dense, &layer.weight, layer.bias.as_ref(), dims);
+        let sighting = || Sighting::new(LayerKind::Dense, &layer.weight, layer.bias.as_ref(), dims);
         self.through(
             (layer.weight.id, sighting),
             (input, FeatureAxis::Last),

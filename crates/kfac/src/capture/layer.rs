@@ -190,9 +190,7 @@ impl Layer {
 
     fn as_rows(&self, stored: Tensor<1>) -> Tensor<2> {
         match self.kind {
-            LayerKind::Convolution { .. } => {
-                stored.reshape([self.d_out, self.d_in]).transpose()
-            }
+            LayerKind::Convolution { .. } => stored.reshape([self.d_out, self.d_in]).transpose(),
             LayerKind::TransposedConvolution {
                 groups,
                 channels_in,

@@ -1,7 +1,6 @@
 //! Seeing a network's layers at work: their inputs and the gradients at their outputs.
 
 mod attention;
-mod capture;
 mod convolution;
 mod entries;
 mod layer;
@@ -10,13 +9,12 @@ mod normalisation;
 mod patches;
 mod table;
 mod tape;
+mod uses;
 
 pub use attention::AttentionMasks;
-pub(crate) use capture::{CapturedPass, LayerUses, pieces, sum_by_token};
-pub use layer::{
-    BlockStructure, Layer, LayerKind, LayerOptions, ScaleShiftBlock, WeightSharing,
-};
+pub use layer::{BlockStructure, Layer, LayerKind, LayerOptions, ScaleShiftBlock, WeightSharing};
 pub use layers::Layers;
 pub(crate) use normalisation::FormerStatistics;
 pub use table::{Block, Coverage, ParameterRow, ParameterTable};
 pub use tape::Tape;
+pub(crate) use uses::{CapturedPass, LayerUses, pieces, sum_by_token};

@@ -27,7 +27,11 @@ pub(crate) struct FormerStatistics(Vec<([RunningState<Tensor<1>>; 2], [Tensor<1>
 impl Layers {
     /// The statistics of a batch at the model's parameters, each layer seeing inputs normalised by
     /// the batch's own.
-    pub(crate) fn batch_statistics<M: Network>(&self, model: &M, inputs: M::Input) -> BatchStatistics {
+    pub(crate) fn batch_statistics<M: Network>(
+        &self,
+        model: &M,
+        inputs: M::Input,
+    ) -> BatchStatistics {
         if !self.normalises() || inputs.is_empty() {
             return BatchStatistics::default();
         }
@@ -42,7 +46,11 @@ impl Layers {
 
 impl BatchStatistics {
     /// Takes the statistics of a layer's input, and normalises it by them.
-    pub(super) fn take<const D: usize>(&mut self, layer: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
+    pub(super) fn take<const D: usize>(
+        &mut self,
+        layer: &BatchNorm,
+        input: Tensor<D>,
+    ) -> Tensor<D> {
         let channels = input.dims()[1];
         let by_channel: Tensor<2> = input.clone().swap_dims(0, 1).flatten(1, D - 1);
         let by_channel = by_channel.detach();

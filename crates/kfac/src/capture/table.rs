@@ -273,9 +273,16 @@ struct RowVisitor {
 
 impl ModuleVisitor for RowVisitor {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let in_normalisation = self.containers.iter().rev().any(|kind| kind.contains("BatchNorm"));
+        let in_normalisation = self
+            .containers
+            .iter()
+            .rev()
+            .any(|kind| kind.contains("BatchNorm"));
         let statistics = in_normalisation
-            && self.path.last().is_some_and(|name| name.starts_with("running_"));
+            && self
+                .path
+                .last()
+                .is_some_and(|name| name.starts_with("running_"));
         let coverage = if statistics {
             Coverage::Statistics
         } else if param.val().is_require_grad() {

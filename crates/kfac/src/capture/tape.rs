@@ -8,9 +8,9 @@ use burn::{
 };
 
 use super::{
-    capture::{CapturedPass, Inputs, LayerCapture},
     layer::LayerKind,
     normalisation::BatchStatistics,
+    uses::{CapturedPass, Inputs, LayerCapture},
 };
 
 /// Records the layers of a forward pass, or, switched off, costs nothing.

@@ -64,7 +64,10 @@ impl FisherApproximation {
         };
         let regression = |(layer, link): (usize, &Option<CrossFactors>)| {
             // Only layers whose blocks are single Kronecker products are linked.
-            let next = factors.layers.get(layer + 1).and_then(LayerFactors::kronecker);
+            let next = factors
+                .layers
+                .get(layer + 1)
+                .and_then(LayerFactors::kronecker);
             let (Some(cross), Some(next)) = (link, next) else {
                 return Ok(None);
             };

@@ -8,10 +8,6 @@ use burn::tensor::Tensor;
 ///
 /// All matrices that it multiplies are `[d_in + 1, d_out]`, the transpose of the paper's `W`.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "tensors are handles; there is one block a layer"
-)]
 pub enum BlockInverse {
     /// The inverse of `A ⊗ B`: `U = A⁻¹ V B⁻¹`.
     Factored(KroneckerInverse),
@@ -101,7 +97,8 @@ impl BlockInverse {
                 Self::Eigen(corrected.unwrap_or_else(|| inverse.clone()))
             }
             Self::Groups(groups) => {
-                let group = |group: &Self| group.corrected(new.next().into_iter().collect(), weights);
+                let group =
+                    |group: &Self| group.corrected(new.next().into_iter().collect(), weights);
                 Self::Groups(groups.iter().map(group).collect())
             }
             _ => self.clone(),
@@ -152,13 +149,11 @@ impl BlockInverse {
 
 impl EigenInverse {
     fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        match &self.activation_basis {
-            Some(basis) => in_basis(basis, &self.gradient_basis, &self.reciprocals, v),
-            None => {
-                let rotated = v.matmul(self.gradient_basis.clone()) * self.reciprocals.clone();
-                rotated.matmul(self.gradient_basis.clone().transpose())
-            }
+        if let Some(basis) = &self.activation_basis {
+            return in_basis(basis, &self.gradient_basis, &self.reciprocals, v);
         }
+        let rotated = v.matmul(self.gradient_basis.clone()) * self.reciprocals.clone();
+        rotated.matmul(self.gradient_basis.clone().transpose())
     }
 
     /// The same with the eigenvalues `old_weight · old + (1 − old_weight) · new`, damped by `γ²`.
@@ -178,7 +173,9 @@ pub(super) fn columns(matrix: &Tensor<2>, groups: usize, group: usize) -> Tensor
         return matrix.clone();
     }
     let width = matrix.dims()[1] / groups;
-    matrix.clone().slice_dim(1, group * width..(group + 1) * width)
+    matrix
+        .clone()
+        .slice_dim(1, group * width..(group + 1) * width)
 }
 
 /// `L V R`, the product first that makes the two cheaper.

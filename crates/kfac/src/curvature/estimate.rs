@@ -100,7 +100,9 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         random: &mut RandomStream,
     ) -> Result<FactorSet, StepError> {
         let mut sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
-        self.passes(model, batch, random, |pass, moments| sums.accumulate(pass, moments));
+        self.passes(model, batch, random, |pass, moments| {
+            sums.accumulate(pass, moments);
+        });
         Ok(sums.factors(batch.len())?.0)
     }
 
@@ -120,7 +122,9 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         let correction = CorrectionSums::new(inverse, eigenvalues);
         let sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
         let mut sums = sums.correcting(correction);
-        self.passes(model, batch, random, |pass, moments| sums.accumulate(pass, moments));
+        self.passes(model, batch, random, |pass, moments| {
+            sums.accumulate(pass, moments);
+        });
         let (_, correction) = sums.factors(batch.len())?;
         let weights = (0.0, gamma);
         let corrected = correction.map(|sums| sums.corrected(batch.len(), weights));

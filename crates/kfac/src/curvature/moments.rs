@@ -183,6 +183,8 @@ fn gradients_of_cases(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
     let features = uses.features(&(0..gradients.dims()[0]), (1, false));
     let scales = features.into_iter().map(|f| f * gradients.clone());
     let shifts = layer.bias.map(|_| gradients.clone());
-    let parts = scales.chain(shifts).map(|part| part.sum_dim(1).squeeze_dim(1));
+    let parts = scales
+        .chain(shifts)
+        .map(|part| part.sum_dim(1).squeeze_dim(1));
     Tensor::cat(parts.collect(), 1)
 }

@@ -142,7 +142,11 @@ impl<'a> Sums<'a> {
                 continue;
             }
             // The first pass brings the activations in any case.
-            let which = if sum.is_none() { Moments::Both } else { moments };
+            let which = if sum.is_none() {
+                Moments::Both
+            } else {
+                moments
+            };
             let of_pass = LayerMoments::of(layer, uses, cases, which);
             *sum = Some(match sum.take() {
                 None => of_pass,

@@ -137,9 +137,11 @@ fn factors_inverse<E: Scalar>(
     gamma: f64,
 ) -> LayerInverse<E> {
     match &factors.form {
-        HostForm::Matrices(matrices) => LayerInverse::of(factors.cholesky(matrices, gamma), |pair| {
-            Form::Cholesky(Box::new(pair))
-        }),
+        HostForm::Matrices(matrices) => {
+            LayerInverse::of(factors.cholesky(matrices, gamma), |pair| {
+                Form::Cholesky(Box::new(pair))
+            })
+        }
         HostForm::Eigen(eigen) => LayerInverse::block(factors.eigen(eigen, (kind.damping, gamma))),
     }
 }
@@ -166,10 +168,7 @@ fn groups_inverse<E: Scalar>(
 }
 
 /// The inverse of a matrix with some damping on its diagonal.
-fn factorised<E: Scalar>(
-    matrix: &Mat<E>,
-    (kind, damping): (FactorKind, f64),
-) -> Repaired<Mat<E>> {
+fn factorised<E: Scalar>(matrix: &Mat<E>, (kind, damping): (FactorKind, f64)) -> Repaired<Mat<E>> {
     match linalg::factorise(matrix, damping) {
         Ok((cholesky, attempt)) => {
             let repair = FactorAction::of(attempt, damping);
@@ -220,8 +219,9 @@ impl<E: Scalar> HostEmbedding<E> {
                 (found.map(block), repairs)
             }
             GradientForm::Eigen(Some(eigen)) => {
-                let (eigenvalues, reciprocals) =
-                    kind.damping.spectra((&self.counts, &eigen.values), (gamma, self.pi));
+                let (eigenvalues, reciprocals) = kind
+                    .damping
+                    .spectra((&self.counts, &eigen.values), (gamma, self.pi));
                 let block = BlockInverse::Eigen(EigenInverse {
                     activation_basis: None,
                     gradient_basis: self.place.transposed(&eigen.vectors).transpose(),

@@ -82,7 +82,9 @@ impl FactorSet {
             damping,
             method,
         };
-        PreparedFactors::new(layers, self, kind, None).inverse(gamma).inverse
+        PreparedFactors::new(layers, self, kind, None)
+            .inverse(gamma)
+            .inverse
     }
 }
 

@@ -108,7 +108,9 @@ impl<L: PredictiveDistribution> Kfac<L> {
         if batch.is_empty() {
             return FormerStatistics::default();
         }
-        let cases = batch.head(config.statistics_fraction, config.model_min_cases).inputs;
+        let cases = batch
+            .head(config.statistics_fraction, config.model_min_cases)
+            .inputs;
         let cases = cases.slice(0..cases.len().min(config.chunk_size));
         let statistics = self.layers.batch_statistics(model, cases);
         statistics.move_running(self.state.iteration + 1)

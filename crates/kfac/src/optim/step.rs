@@ -289,11 +289,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
     /// What the next step starts from, without momentum.
     fn next_state(
         &self,
-        (statistics, inverse, ahead): (
-            RunningFactors,
-            Option<FisherInverse>,
-            Option<RefreshAhead>,
-        ),
+        (statistics, inverse, ahead): (RunningFactors, Option<FisherInverse>, Option<RefreshAhead>),
         choice: Choice,
         report: &StepReport,
     ) -> State {

@@ -104,7 +104,10 @@ impl From<KroneckerFactors> for LayerFactors {
 impl FactorSet {
     /// The factors of the layers whose blocks are single Kronecker products, in their order.
     pub fn kronecker(&self) -> Vec<&KroneckerFactors> {
-        self.layers.iter().filter_map(LayerFactors::kronecker).collect()
+        self.layers
+            .iter()
+            .filter_map(LayerFactors::kronecker)
+            .collect()
     }
 
     /// The factors with `π γ I` added to each layer's `Ā` and `γ / π I` to its `G` (section 6.3), and
@@ -113,7 +116,9 @@ impl FactorSet {
     pub fn damped(&self, gamma: f64, pi: &[f64]) -> Self {
         let layers = self.layers.iter().zip(pi);
         Self {
-            layers: layers.map(|(factors, pi)| factors.damped(gamma, *pi)).collect(),
+            layers: layers
+                .map(|(factors, pi)| factors.damped(gamma, *pi))
+                .collect(),
             links: self.links.clone(),
         }
     }
@@ -130,7 +135,9 @@ impl FactorSet {
         let layers = self.layers.par_iter().zip(new.layers);
         let links = self.links.par_iter().zip(new.links);
         Self {
-            layers: layers.map(|(old, new)| old.averaged(new, old_weight)).collect(),
+            layers: layers
+                .map(|(old, new)| old.averaged(new, old_weight))
+                .collect(),
             links: links.map(link).collect(),
         }
     }
@@ -214,9 +221,8 @@ impl LayerFactors {
 
     /// The first factor with an element that is not finite, if any.
     pub(crate) fn non_finite(&self) -> Option<FactorKind> {
-        let plain = |tensor: &Tensor<2>, kind| {
-            (!host::sum(tensor.clone()).is_finite()).then_some(kind)
-        };
+        let plain =
+            |tensor: &Tensor<2>, kind| (!host::sum(tensor.clone()).is_finite()).then_some(kind);
         match self {
             Self::Kronecker(factors) => factors.non_finite(),
             Self::Groups(groups) => groups.iter().find_map(KroneckerFactors::non_finite),

@@ -117,7 +117,10 @@ impl LayerUses {
         cases: &Range<usize>,
         (groups, homogeneous): (usize, bool),
     ) -> Vec<Tensor<3>> {
-        let mut uses = self.0.iter().map(|u| u.features(cases, groups, homogeneous));
+        let mut uses = self
+            .0
+            .iter()
+            .map(|u| u.features(cases, groups, homogeneous));
         let Some(first) = uses.next() else {
             return Vec::new();
         };
@@ -145,8 +148,13 @@ impl LayerUses {
             Inputs::Tokens(tokens, _) => Some((tokens.clone(), u.weights())),
             _ => None,
         };
-        let (tokens, weights): (Vec<_>, Vec<_>) =
-            self.0.iter().map(of).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        let (tokens, weights): (Vec<_>, Vec<_>) = self
+            .0
+            .iter()
+            .map(of)
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .unzip();
         Some((Tensor::cat(tokens, 1), Tensor::cat(weights, 1)))
     }
 }
@@ -199,7 +207,10 @@ impl LayerCapture {
     /// What counts of each position, `[n, R]`.
     fn weights(&self) -> Tensor<2> {
         let [n, positions, _] = self.output_gradients.dims();
-        let options = (&self.output_gradients.device(), self.output_gradients.dtype());
+        let options = (
+            &self.output_gradients.device(),
+            self.output_gradients.dtype(),
+        );
         let ones = || Tensor::ones([n, positions], options);
         self.valid.clone().unwrap_or_else(ones)
     }
@@ -231,8 +242,11 @@ impl LayerCapture {
                 features.clone().slice_dim(2, own)
             };
             let own = if homogeneous {
-                append_ones(own.reshape([n * positions, of_group]))
-                    .reshape([n, positions, of_group + 1])
+                append_ones(own.reshape([n * positions, of_group])).reshape([
+                    n,
+                    positions,
+                    of_group + 1,
+                ])
             } else {
                 own
             };
