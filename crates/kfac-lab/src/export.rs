@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
-    initialise,
+    initialise::{self, LayerWeights},
     loss::Loss,
     network::Activation,
     npy,
@@ -49,19 +49,21 @@ struct Description<'a> {
 /// `train_inputs.npy`, `test_inputs.npy`, with `…_targets.npy` where the targets are not the inputs.
 ///
 /// # Errors
-/// Where the initial weights cannot be read or a file cannot be written.
+/// Where the network has other than dense layers, the initial weights cannot be read, or a file cannot be
+/// written.
 pub fn write(options: &ExportOptions, data: &TaskData, folder: &Path) -> Result<()> {
     let task = &options.task;
-    let weights = initialise::initial_weights(task, options.init.as_deref(), options.seed)?;
-    initialise::write(&folder.join("init.npy"), &weights)?;
+    let dense @ (widths, hidden) = task.architecture.dense()?;
+    let weights = initialise::initial_weights(dense, options.init.as_deref(), options.seed)?;
+    initialise::write(&folder.join("init.npy"), &LayerWeights::values(&weights))?;
     write_rows(&data.train, folder, "train")?;
     write_rows(&data.test, folder, "test")?;
     let description = Description {
         format: FORMAT,
         task: task.label(),
         data: &data.description,
-        widths: &task.widths,
-        hidden: &task.hidden,
+        widths,
+        hidden,
         loss: task.loss,
         l2: task.l2,
         seed: options.seed,

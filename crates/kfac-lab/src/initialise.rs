@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::{network::Activation, npy, task::Task};
+use crate::{network::Activation, npy};
 
 /// How many incoming connections are drawn for each unit, with replacement.
 pub const CONNECTIONS: usize = 15;
@@ -68,10 +68,14 @@ pub fn sparse(widths: &[usize], hidden: &[Activation], seed: u64) -> Vec<LayerWe
 ///
 /// # Errors
 /// Where the file cannot be read or is of another network.
-pub fn initial_weights(task: &Task, file: Option<&Path>, seed: u64) -> Result<Vec<LayerWeights>> {
+pub fn initial_weights(
+    (widths, hidden): (&[usize], &[Activation]),
+    file: Option<&Path>,
+    seed: u64,
+) -> Result<Vec<LayerWeights>> {
     match file {
-        Some(path) => read(path, &task.widths).context("initial weights"),
-        None => Ok(sparse(&task.widths, &task.hidden, seed)),
+        Some(path) => read(path, widths).context("initial weights"),
+        None => Ok(sparse(widths, hidden, seed)),
     }
 }
 
@@ -108,17 +112,21 @@ pub fn read(path: &Path, widths: &[usize]) -> Result<Vec<LayerWeights>> {
     Ok(widths.windows(2).map(layer).collect())
 }
 
+impl LayerWeights {
+    /// The values of all layers, as [`read`] takes them.
+    pub fn values(layers: &[Self]) -> Vec<f64> {
+        let layers = layers.iter();
+        let values = layers.flat_map(|layer| layer.weight.iter().chain(&layer.bias));
+        values.copied().collect()
+    }
+}
+
 /// Writes weights in the form that [`read`] takes, as `f64`.
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn write(path: &Path, weights: &[LayerWeights]) -> Result<()> {
-    let values: Vec<f64> = weights
-        .iter()
-        .flat_map(|layer| layer.weight.iter().chain(&layer.bias))
-        .copied()
-        .collect();
-    npy::write(path, &[values.len()], &values)
+pub fn write(path: &Path, values: &[f64]) -> Result<()> {
+    npy::write(path, &[values.len()], values)
 }
 
 #[cfg(test)]
@@ -173,7 +181,7 @@ mod tests {
         let path = folder.path().join("weights.npy");
         let widths = [7, 5, 3];
         let weights = sparse(&widths, &[Activation::Logistic], 9);
-        write(&path, &weights).unwrap();
+        write(&path, &LayerWeights::values(&weights)).unwrap();
         assert_eq!(read(&path, &widths).unwrap(), weights);
         let error = read(&path, &[7, 5, 4]).unwrap_err().to_string();
         assert!(

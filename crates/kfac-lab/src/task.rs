@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{self, Cases, FashionPart, Source},
     loss::Loss,
-    network::Activation,
+    network::{Activation, Architecture},
     precision::Precision,
 };
 
@@ -31,6 +31,10 @@ pub enum TaskName {
     Digits,
     /// Autoencoder of 8x8 digits, 64-40-20-6-...: embedded
     DigitsAutoencoder,
+    /// Convolutional classifier (LeNet) of Fashion-MNIST: an embedded part, all with --full
+    FashionLenet,
+    /// Transformer encoder that classifies Fashion-MNIST: an embedded part, all with --full
+    FashionEncoder,
 }
 
 /// A task: network, loss, settings, but no data yet.
@@ -38,10 +42,8 @@ pub enum TaskName {
 pub struct Task {
     /// Its name.
     pub name: TaskName,
-    /// Numbers of units, input to output.
-    pub widths: Vec<usize>,
-    /// The nonlinearities of the hidden layers.
-    pub hidden: Vec<Activation>,
+    /// What the network is built of.
+    pub architecture: Architecture,
     /// The loss.
     pub loss: Loss,
     /// What the targets are.
@@ -145,9 +147,23 @@ impl Rows {
     }
 }
 
-/// The widths of an autoencoder with this encoder, and its hidden nonlinearities: logistic with a
-/// linear code.
-fn autoencoder(encoder: &[usize]) -> (Vec<usize>, Vec<Activation>) {
+fn architecture(name: TaskName) -> Architecture {
+    match name {
+        TaskName::Curves => autoencoder(&[784, 400, 200, 100, 50, 25, 6]),
+        TaskName::Mnist | TaskName::Fashion => autoencoder(&[784, 1000, 500, 250, 30]),
+        TaskName::Faces => autoencoder(&[625, 2000, 1000, 500, 30]),
+        TaskName::DigitsAutoencoder => autoencoder(&[64, 40, 20, 6]),
+        TaskName::Digits => Architecture::Dense {
+            widths: vec![64, 50, 30, 10],
+            hidden: vec![Activation::Logistic; 2],
+        },
+        TaskName::FashionLenet => Architecture::LeNet,
+        TaskName::FashionEncoder => Architecture::Encoder,
+    }
+}
+
+/// An autoencoder with this encoder: logistic, with a linear code.
+fn autoencoder(encoder: &[usize]) -> Architecture {
     let code = encoder.len() - 1;
     let widths: Vec<usize> = encoder
         .iter()
@@ -161,7 +177,10 @@ fn autoencoder(encoder: &[usize]) -> (Vec<usize>, Vec<Activation>) {
             Activation::Logistic
         }
     });
-    (widths.clone(), hidden.collect())
+    Architecture::Dense {
+        hidden: hidden.collect(),
+        widths,
+    }
 }
 
 /// The batches of K-FAC for a network whose widest layer has `widest` units: half as many cases at first,
@@ -179,23 +198,14 @@ fn growing(widest: usize) -> BatchSchedule {
 impl Task {
     /// The task of a name.
     pub fn new(name: TaskName) -> Self {
-        let encoder: &[usize] = match name {
-            TaskName::Curves => &[784, 400, 200, 100, 50, 25, 6],
-            TaskName::Mnist | TaskName::Fashion => &[784, 1000, 500, 250, 30],
-            TaskName::Faces => &[625, 2000, 1000, 500, 30],
-            TaskName::DigitsAutoencoder => &[64, 40, 20, 6],
-            TaskName::Digits => &[],
+        let architecture = architecture(name);
+        let widest = match &architecture {
+            Architecture::Dense { widths, .. } => widths.iter().copied().max().unwrap_or_default(),
+            Architecture::LeNet | Architecture::Encoder => 0,
         };
-        let (widths, hidden) = if name == TaskName::Digits {
-            (vec![64, 50, 30, 10], vec![Activation::Logistic; 2])
-        } else {
-            autoencoder(encoder)
-        };
-        let widest = widths.iter().copied().max().unwrap_or_default();
         let base = Self {
             name,
-            widths,
-            hidden,
+            architecture,
             loss: Loss::Bernoulli,
             targets: Targets::Inputs,
             l2: 1e-5,
@@ -218,17 +228,7 @@ impl Task {
                 iterations: 100,
                 ..base
             },
-            TaskName::Digits => Self {
-                loss: Loss::Categorical,
-                targets: Targets::Classes,
-                initial_lambda: 1.0,
-                schedule: BatchSchedule::Exponential {
-                    initial: 250,
-                    full_at: 100,
-                },
-                first_order_batch: 50,
-                ..base
-            },
+            TaskName::Digits => base.classifying(),
             TaskName::DigitsAutoencoder => Self {
                 schedule: BatchSchedule::Exponential {
                     initial: 250,
@@ -238,6 +238,26 @@ impl Task {
                 iterations: 400,
                 ..base
             },
+            TaskName::FashionLenet | TaskName::FashionEncoder => Self {
+                l2: 1e-4,
+                iterations: 60,
+                ..base.classifying()
+            },
+        }
+    }
+
+    /// The task with the settings of a small classifier.
+    fn classifying(self) -> Self {
+        Self {
+            loss: Loss::Categorical,
+            targets: Targets::Classes,
+            initial_lambda: 1.0,
+            schedule: BatchSchedule::Exponential {
+                initial: 250,
+                full_at: 100,
+            },
+            first_order_batch: 50,
+            ..self
         }
     }
 
@@ -248,7 +268,10 @@ impl Task {
             TaskName::Curves | TaskName::Mnist | TaskName::Faces | TaskName::Fashion => {
                 BatchSchedule::PAPER
             }
-            TaskName::Digits | TaskName::DigitsAutoencoder => self.schedule,
+            TaskName::Digits
+            | TaskName::DigitsAutoencoder
+            | TaskName::FashionLenet
+            | TaskName::FashionEncoder => self.schedule,
         };
         Self { schedule, ..self }
     }
@@ -262,11 +285,13 @@ impl Task {
             TaskName::Curves => Source::Curves { seed },
             TaskName::Mnist => Source::Mnist,
             TaskName::Faces => Source::Faces { seed },
-            TaskName::Fashion => Source::Fashion(fashion),
+            TaskName::Fashion | TaskName::FashionLenet | TaskName::FashionEncoder => {
+                Source::Fashion(fashion)
+            }
             TaskName::Digits | TaskName::DigitsAutoencoder => Source::Digits,
         };
         let set = data::load(source, folder)?;
-        let d_out = self.widths.last().copied().unwrap_or_default();
+        let d_out = self.architecture.outputs();
         Ok(TaskData {
             description: set.description,
             train: Rows::new(set.train, self.targets, d_out),
@@ -283,6 +308,8 @@ impl Task {
             TaskName::Fashion => "fashion",
             TaskName::Digits => "digits",
             TaskName::DigitsAutoencoder => "digits-autoencoder",
+            TaskName::FashionLenet => "fashion-lenet",
+            TaskName::FashionEncoder => "fashion-encoder",
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     loss::Loss,
     memory::ALLOCATED,
     methods::{Method, MethodConfig},
-    network::Mlp,
+    network::Model,
 };
 
 /// Steps before the first that counts, for methods that report no calibration.
@@ -24,7 +24,7 @@ pub(super) struct Contestant {
     pub(super) label: String,
     pub(super) config: MethodConfig,
     method: Method,
-    model: Mlp,
+    model: Model,
     /// Bytes that method and model hold between steps.
     held: usize,
     pub(super) samples: Vec<Sample>,
@@ -42,11 +42,11 @@ pub(super) struct Sample {
 impl Contestant {
     pub(super) fn new(
         config: MethodConfig,
-        model: impl FnOnce() -> Mlp,
+        model: impl FnOnce() -> Result<Model>,
         (loss, example): (Loss, &Tensor<2>),
     ) -> Result<Self> {
         let before = ALLOCATED.current_usage();
-        let model = model();
+        let model = model()?;
         let method = config.start(&model, loss, example)?;
         Ok(Self {
             label: config.label(),

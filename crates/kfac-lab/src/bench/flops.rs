@@ -1,6 +1,6 @@
 //! What a step's arithmetic needs (section 8).
 
-use kfac::{InverseStructure, KfacConfig, optim::Phase};
+use kfac::{BlockStructure, InverseStructure, KfacConfig, Layer, optim::Phase};
 
 /// Floating-point operations that a step of K-FAC needs, a phase at a time, averaged over the periods.
 ///
@@ -20,14 +20,45 @@ use kfac::{InverseStructure, KfacConfig, optim::Phase};
 ///   γ;
 /// - λ: one pass in `1 / T₁` of the iterations.
 ///
+/// A layer used at R positions of a case counts each, and one with groups each group.
+///
 /// The update of the parameters needs memory, not arithmetic.
 #[derive(Clone, Debug)]
 pub(super) struct StepFlops<'a> {
     pub(super) config: &'a KfacConfig,
-    /// `[a, b]` of each layer, in the order of the chain.
-    pub(super) layers: Vec<[f64; 2]>,
+    /// The layers whose blocks are products, in the order of the chain.
+    pub(super) layers: Vec<LayerFlops>,
     /// m.
     pub(super) cases: usize,
+}
+
+/// The dimensions of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerFlops {
+    /// a, of the input factor of a group.
+    a: f64,
+    /// b, of the output factor of a group.
+    b: f64,
+    /// Groups with factors of their own.
+    groups: f64,
+    /// Positions of a case.
+    positions: f64,
+}
+
+impl LayerFlops {
+    /// `None` for a layer whose block is no Kronecker product: its arithmetic does not count.
+    pub(super) fn of(layer: &Layer) -> Option<Self> {
+        (layer.structure == BlockStructure::Kronecker).then(|| Self {
+            a: layer.activation_dimension() as f64,
+            b: layer.gradient_dimension() as f64,
+            groups: layer.kind.groups() as f64,
+            positions: layer.positions as f64,
+        })
+    }
+
+    fn dimensions(self) -> [f64; 2] {
+        [self.a, self.b]
+    }
 }
 
 impl StepFlops<'_> {
@@ -71,17 +102,22 @@ impl StepFlops<'_> {
 
     /// `C₁ ℓ d² m`.
     fn pass(&self) -> f64 {
-        2.0 * self.cases as f64 * self.layers.iter().map(|[a, b]| a * b).sum::<f64>()
+        let of_case = |layer: &LayerFlops| layer.positions * layer.groups * layer.a * layer.b;
+        2.0 * self.cases as f64 * self.layers.iter().map(of_case).sum::<f64>()
     }
 
     fn factors(&self) -> f64 {
-        let own = self.layers.iter().map(|[a, b]| a * a + b * b);
+        let own = self
+            .layers
+            .iter()
+            .map(|layer| layer.positions * layer.groups * (layer.a * layer.a + layer.b * layer.b));
         let between = self.links().map(|([a, b], [c, d])| a * c + b * d);
         2.0 * self.config.statistics_fraction * self.cases as f64 * own.chain(between).sum::<f64>()
     }
 
     fn inverse(&self) -> f64 {
-        let own = self.layers.iter().map(|[a, b]| a.powi(3) + b.powi(3));
+        let layers = self.layers.iter();
+        let own = layers.map(|layer| layer.groups * (layer.a.powi(3) + layer.b.powi(3)));
         let between = self
             .links()
             .map(|([a, b], [c, d])| link_inverse(a, c) + link_inverse(b, d));
@@ -89,7 +125,10 @@ impl StepFlops<'_> {
     }
 
     fn proposal(&self) -> f64 {
-        let own = self.layers.iter().map(|&[a, b]| sandwich([a, b], [a, b]));
+        let own = self.layers.iter().map(|layer| {
+            let dimensions = layer.dimensions();
+            layer.groups * sandwich(dimensions, dimensions)
+        });
         let between = self.links().map(|(this @ [a, b], next @ [c, d])| {
             let directions = [a.min(c), b.min(d)];
             let rotated = sandwich(this, directions) + sandwich(directions, this);
@@ -100,7 +139,8 @@ impl StepFlops<'_> {
 
     /// Each layer with the next one, where the structure links them.
     fn links(&self) -> impl Iterator<Item = ([f64; 2], [f64; 2])> {
-        let pairs = self.layers.windows(2).map(|pair| (pair[0], pair[1]));
+        let pairs = self.layers.windows(2);
+        let pairs = pairs.map(|pair| (pair[0].dimensions(), pair[1].dimensions()));
         let linked = self.config.structure == InverseStructure::BlockTridiagonal;
         pairs.take_while(move |_| linked)
     }
@@ -134,9 +174,15 @@ mod tests {
     fn square_layers_need_what_section_8_says() {
         let config = KfacConfig::paper();
         let (d, layers, cases) = (300.0, 4, 2000);
+        let layer = LayerFlops {
+            a: d,
+            b: d,
+            groups: 1.0,
+            positions: 1.0,
+        };
         let flops = StepFlops {
             config: &config,
-            layers: vec![[d, d]; layers],
+            layers: vec![layer; layers],
             cases,
         };
         let (tau1, tau2) = (config.statistics_fraction, config.model_fraction);

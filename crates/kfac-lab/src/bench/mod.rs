@@ -9,12 +9,10 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Distribution, Tensor};
 use faer::Mat;
-use kfac::{InverseStructure, KfacConfig, linalg::factorise};
+use kfac::{InverseStructure, KfacConfig, LayerOptions, Layers, linalg::factorise};
 
 use crate::{
-    initialise,
     methods::MethodConfig,
-    network::Mlp,
     precision::Precision,
     task::{Task, TaskData},
     train::Batches,
@@ -87,11 +85,8 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
     let mut batches = Batches::new(&data.train, options.seed, place);
     let example = batches.rows(&[0]).inputs;
     let task = &options.task;
-    let weights = initialise::sparse(&task.widths, &task.hidden, options.seed);
-    let model = || {
-        let place = (&device.clone().autodiff(), options.precision);
-        Mlp::new(&weights, task.hidden.clone(), place)
-    };
+    let place = (&device.clone().autodiff(), options.precision);
+    let model = || task.architecture.build((None, options.seed), place);
     let mut contestants = Vec::new();
     for config in methods(options) {
         let mut contestant = Contestant::new(config, model, (task.loss, &example))?;
@@ -107,7 +102,9 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
             }
         }
     }
-    Ok(BatchBench::new(options, size, &products, &contestants))
+    let (layers, _) = Layers::discover(&model()?, &example, &LayerOptions::default());
+    let measured = (&layers, size, products.as_slice());
+    Ok(BatchBench::new(options, measured, &contestants))
 }
 
 /// Iterations after which K-FAC's refreshes, searches and updates of λ repeat.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use kfac::optim::Phase;
+use kfac::{Layers, optim::Phase};
 use serde::Serialize;
 
 use super::{
     BenchOptions,
     contestant::{Contestant, Sample},
-    flops::StepFlops,
+    flops::{LayerFlops, StepFlops},
 };
 use crate::{median::median, methods::MethodConfig, precision::Precision, task::TaskName};
 
@@ -75,14 +75,11 @@ pub struct PhaseBench {
 impl BatchBench {
     pub(super) fn new(
         options: &BenchOptions,
-        batch: usize,
-        products: &[f64],
+        (layers, batch, products): (&Layers, usize, &[f64]),
         contestants: &[Contestant],
     ) -> Self {
-        let layers = || {
-            let widths = options.task.widths.windows(2);
-            widths.map(|w| [w[0] as f64 + 1.0, w[1] as f64]).collect()
-        };
+        let products_of = layers.iter().filter_map(LayerFlops::of);
+        let products_of: Vec<LayerFlops> = products_of.collect();
         let method = |contestant: &Contestant| {
             let config = match &contestant.config {
                 MethodConfig::Kfac(config) => config,
@@ -90,7 +87,7 @@ impl BatchBench {
             };
             let flops = StepFlops {
                 config,
-                layers: layers(),
+                layers: products_of.clone(),
                 cases: batch,
             };
             MethodBench::new(contestant, &flops, options.rounds)

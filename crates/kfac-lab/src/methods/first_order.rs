@@ -9,7 +9,7 @@ use burn::{
 use kfac::{Batch, StepError};
 
 use super::{StepSummary, gradients::MeanGradients};
-use crate::network::Mlp;
+use crate::network::Model;
 
 /// A first-order optimizer of Burn's.
 pub struct FirstOrder {
@@ -46,7 +46,7 @@ impl FirstOrder {
 
     pub(super) fn step(
         &mut self,
-        model: &mut Mlp,
+        model: &mut Model,
         batch: &Batch<Tensor<2>>,
     ) -> Result<StepSummary, StepError> {
         let (objective, gradients) = self.gradients.of(model, batch)?;

@@ -1,9 +1,15 @@
 //! The gradients of the first-order methods: those of K-FAC, in the form that Burn's optimizers take.
 
-use burn::{optim::GradientsParams, tensor::Tensor};
+use std::collections::HashSet;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param, ParamId},
+    optim::GradientsParams,
+    tensor::Tensor,
+};
 use kfac::{Batch, LayerOptions, Layers, Objective, ParameterVector, StepError};
 
-use crate::{loss::Loss, network::Mlp};
+use crate::{loss::Loss, network::Model};
 
 /// At most so many cases are evaluated at once.
 const CHUNK_SIZE: usize = 5_000;
@@ -15,7 +21,7 @@ pub(super) struct MeanGradients {
 }
 
 impl MeanGradients {
-    pub(super) fn new(model: &Mlp, loss: Loss, example: &Tensor<2>) -> Self {
+    pub(super) fn new(model: &Model, loss: Loss, example: &Tensor<2>) -> Self {
         let (layers, _) = Layers::discover(model, example, &LayerOptions::default());
         Self { layers, loss }
     }
@@ -23,7 +29,7 @@ impl MeanGradients {
     /// The mean loss of a batch and its gradients.
     pub(super) fn of(
         &self,
-        model: &Mlp,
+        model: &Model,
         batch: &Batch<Tensor<2>>,
     ) -> Result<(f64, GradientsParams), StepError> {
         let objective = Objective {
@@ -34,19 +40,33 @@ impl MeanGradients {
         };
         let parameters = self.layers.parameters(model);
         let (mean, gradient) = objective.gradient(model, &parameters, batch)?;
-        Ok((mean, self.by_parameter(&gradient)))
+        Ok((mean, self.by_parameter(model, &gradient)))
     }
 
-    fn by_parameter(&self, gradient: &ParameterVector) -> GradientsParams {
-        let mut gradients = GradientsParams::new();
-        for (layer, block) in self.layers.iter().zip(gradient.blocks()) {
-            let weight: Tensor<2> = block.clone().slice_dim(0, 0..layer.d_in);
-            gradients.register(layer.weight, weight);
-            if let Some(bias) = layer.bias {
-                let row: Tensor<2> = block.clone().slice_dim(0, layer.d_in..=layer.d_in);
-                gradients.register::<1>(bias, row.squeeze_dim(0));
-            }
+    /// Each parameter's own part of a gradient.
+    fn by_parameter(&self, model: &Model, gradient: &ParameterVector) -> GradientsParams {
+        let layers = self.layers.iter();
+        let trained = layers.flat_map(|layer| std::iter::once(layer.weight).chain(layer.bias));
+        let mut registered = Registered {
+            gradients: GradientsParams::new(),
+            trained: trained.collect(),
+        };
+        let holder = self.layers.with_parameters(model.clone(), gradient);
+        holder.visit(&mut registered);
+        registered.gradients
+    }
+}
+
+/// Takes the values of a model's trained parameters for their gradients.
+struct Registered {
+    gradients: GradientsParams,
+    trained: HashSet<ParamId>,
+}
+
+impl ModuleVisitor for Registered {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.trained.contains(&param.id) {
+            self.gradients.register(param.id, param.val().inner());
         }
-        gradients
     }
 }

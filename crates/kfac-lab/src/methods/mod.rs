@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use kfac::{Batch, BatchSchedule, InverseStructure, Kfac, KfacConfig, StepError, StepReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{loss::Loss, network::Mlp, task::Task};
+use crate::{loss::Loss, network::Model, task::Task};
 use first_order::FirstOrder;
 use gradients::MeanGradients;
 use nesterov::Nesterov;
@@ -96,7 +96,7 @@ impl MethodConfig {
     ///
     /// # Errors
     /// Where K-FAC refuses its configuration.
-    pub fn start(&self, model: &Mlp, loss: Loss, example: &Tensor<2>) -> Result<Method> {
+    pub fn start(&self, model: &Model, loss: Loss, example: &Tensor<2>) -> Result<Method> {
         let gradients = || MeanGradients::new(model, loss, example);
         Ok(match self {
             Self::Kfac(config) => Method::Kfac(Box::new(config.init(model, loss, example)?)),
@@ -140,7 +140,7 @@ impl Method {
     /// Where the step is refused; model and method are then as before.
     pub fn step(
         &mut self,
-        model: &mut Mlp,
+        model: &mut Model,
         batch: &Batch<Tensor<2>>,
     ) -> Result<StepSummary, StepError> {
         match self {
@@ -158,7 +158,7 @@ impl Method {
 
     /// The iterate that is to be evaluated: the model itself for all methods but Nesterov's, whose
     /// model is at the point where the next gradient is taken.
-    pub fn iterate(&self, model: &Mlp) -> Mlp {
+    pub fn iterate(&self, model: &Model) -> Model {
         match self {
             Self::Kfac(_) | Self::FirstOrder(_) => model.clone(),
             Self::Nesterov(method) => method.iterate(model),
@@ -166,7 +166,7 @@ impl Method {
     }
 
     /// The average of the iterates, where there is one.
-    pub fn average(&self, model: &Mlp) -> Option<Mlp> {
+    pub fn average(&self, model: &Model) -> Option<Model> {
         match self {
             Self::Kfac(kfac) => kfac.averaged_model(model),
             Self::FirstOrder(_) | Self::Nesterov(_) => None,

@@ -10,7 +10,7 @@ use burn::{
 use kfac::{Batch, StepError};
 
 use super::{StepSummary, gradients::MeanGradients};
-use crate::network::Mlp;
+use crate::network::Model;
 
 /// Nesterov's accelerated gradient with the schedule of Sutskever et al. (2013).
 ///
@@ -45,7 +45,7 @@ impl Nesterov {
 
     pub(super) fn step(
         &mut self,
-        model: &mut Mlp,
+        model: &mut Model,
         batch: &Batch<Tensor<2>>,
     ) -> Result<StepSummary, StepError> {
         let (objective, gradients) = self.gradients.of(model, batch)?;
@@ -64,7 +64,7 @@ impl Nesterov {
     }
 
     /// The model at `θ`.
-    pub(super) fn iterate(&self, model: &Mlp) -> Mlp {
+    pub(super) fn iterate(&self, model: &Model) -> Model {
         let momentum = momentum(self.steps, self.max_momentum);
         model.clone().map(&mut StepBack {
             velocity: &self.velocity,

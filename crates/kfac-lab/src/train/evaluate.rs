@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     loss::Loss,
-    network::Mlp,
+    network::Model,
     precision::Precision,
     task::{Rows, TaskData},
 };
@@ -31,7 +31,7 @@ pub struct Evaluation {
 impl Evaluation {
     /// Evaluates a model.
     pub fn new(
-        model: &Mlp,
+        model: &Model,
         (loss, l2): (Loss, f64),
         data: &TaskData,
         place: (&Device, Precision),
@@ -48,7 +48,7 @@ impl Evaluation {
     }
 }
 
-fn means(model: &Mlp, loss: Loss, rows: &Rows, place: (&Device, Precision)) -> (f64, f64) {
+fn means(model: &Model, loss: Loss, rows: &Rows, place: (&Device, Precision)) -> (f64, f64) {
     let (mut total_loss, mut total_error) = (0.0, 0.0);
     let all: Vec<usize> = (0..rows.len()).collect();
     for chunk in all.chunks(CHUNK) {
@@ -62,7 +62,7 @@ fn means(model: &Mlp, loss: Loss, rows: &Rows, place: (&Device, Precision)) -> (
 }
 
 /// `‖θ‖²` over all parameters, biases included.
-fn squared_norm(model: &Mlp) -> f64 {
+fn squared_norm(model: &Model) -> f64 {
     struct SquaredNorm(f64);
     impl ModuleVisitor for SquaredNorm {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

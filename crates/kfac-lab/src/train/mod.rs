@@ -17,9 +17,8 @@ use burn::tensor::Device;
 use kfac::{BatchSchedule, StepError};
 
 use crate::{
-    initialise::{self, LayerWeights},
     methods::{Method, MethodConfig},
-    network::Mlp,
+    network::Model,
     precision::Precision,
     task::{Task, TaskData},
 };
@@ -75,8 +74,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// One record a step, preceded by the initial point.
     pub steps: Vec<StepRecord>,
-    /// The final weights.
-    pub weights: Vec<LayerWeights>,
+    /// The final weights, as a file of initial weights holds them.
+    pub weights: Vec<f64>,
 }
 
 /// Consecutive refused steps after which a run gives up: one bad batch is bad luck, ten are not.
@@ -98,7 +97,7 @@ struct Run<'a> {
     options: &'a TrainOptions,
     data: &'a TaskData,
     batches: Batches<'a>,
-    model: Mlp,
+    model: Model,
     method: Method,
     device: Device,
     seconds: f64,
@@ -110,13 +109,10 @@ impl<'a> Run<'a> {
     fn new(options: &'a TrainOptions, data: &'a TaskData) -> Result<Self> {
         let device = Device::flex();
         let task = &options.task;
-        let weights = initialise::initial_weights(task, options.init.as_deref(), options.seed)?;
         let autodiff = device.clone().autodiff();
-        let model = Mlp::new(
-            &weights,
-            task.hidden.clone(),
-            (&autodiff, options.precision),
-        );
+        let start = (options.init.as_deref(), options.seed);
+        let place = (&autodiff, options.precision);
+        let model = task.architecture.build(start, place)?;
         let batches = Batches::new(
             &data.train,
             options.seed,
@@ -173,7 +169,7 @@ impl<'a> Run<'a> {
         Ok(Outcome {
             summary,
             steps,
-            weights: iterate.weights(),
+            weights: iterate.values(),
         })
     }
 
@@ -225,7 +221,7 @@ impl<'a> Run<'a> {
         self.evaluation_of(&self.method.iterate(&self.model))
     }
 
-    fn evaluation_of(&self, model: &Mlp) -> Evaluation {
+    fn evaluation_of(&self, model: &Model) -> Evaluation {
         let (task, precision) = (&self.options.task, self.options.precision);
         let l2 = self.options.method.l2();
         Evaluation::new(model, (task.loss, l2), self.data, (&self.device, precision))
