@@ -6,19 +6,27 @@
     reason = "each suite uses a part of the helpers"
 )]
 
+mod convolution;
+mod estimates;
+mod kinds;
 mod network;
+mod parameters;
 mod setting;
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{DType, Device, Tensor},
 };
+pub(crate) use convolution::{AxisShape, Convolution, ConvolutionNetwork, Padding};
+pub(crate) use estimates::{Estimate, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
 use kfac::{
     Batch, FisherEstimate, Kfac, KfacConfig, Layers, Network, Objective, ParameterVector,
     PredictiveDistribution, RandomStream, StepReport, linalg::host,
 };
+pub(crate) use kinds::{Kind, KindLayer, KindNetwork};
 pub(crate) use network::{Activation, Mlp, Spec, linear};
+pub(crate) use parameters::randomised;
 pub(crate) use setting::{Setting, cases, settings};
 
 /// Central differences of the objective: truncation `h²` and rounding `ε / h` both near 1e-11.

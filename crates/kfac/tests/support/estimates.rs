@@ -1,0 +1,97 @@
+//! The factors of single batches, as dense matrices.
+
+use faer::Mat;
+use kfac::{
+    Batch, FisherEstimate, LayerFactors, LayerOptions, Layers, Network, PredictiveDistribution,
+    RandomStream, ScaleShiftBlock, WeightSharing, curvature::FisherEstimator,
+};
+
+use super::dense;
+
+/// How the factors of a batch are estimated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimate {
+    pub(crate) fisher: FisherEstimate,
+    pub(crate) sharing: WeightSharing,
+    pub(crate) scale_shift: ScaleShiftBlock,
+    pub(crate) chunk_size: usize,
+}
+
+impl Estimate {
+    pub(crate) const fn new(fisher: FisherEstimate, sharing: WeightSharing) -> Self {
+        Self {
+            fisher,
+            sharing,
+            scale_shift: ScaleShiftBlock::Diagonal,
+            chunk_size: 1000,
+        }
+    }
+
+    pub(crate) const fn in_chunks_of(self, chunk_size: usize) -> Self {
+        Self { chunk_size, ..self }
+    }
+
+    pub(crate) const fn with_full_scale_shift(self) -> Self {
+        Self {
+            scale_shift: ScaleShiftBlock::Full,
+            ..self
+        }
+    }
+
+    /// The layers of a model with these options.
+    pub(crate) fn layers<M: Network>(&self, model: &M, inputs: &M::Input) -> Layers {
+        let options = LayerOptions {
+            sharing: self.sharing,
+            sharing_of: Vec::new(),
+            scale_shift: self.scale_shift,
+        };
+        Layers::discover(model, inputs, &options).0
+    }
+
+    /// The factors of each layer.
+    pub(crate) fn factors<M: Network, L: PredictiveDistribution>(
+        &self,
+        model: &M,
+        loss: &L,
+        batch: &Batch<M::Input>,
+    ) -> Vec<LayerFactors> {
+        let layers = self.layers(model, &batch.inputs);
+        let estimator = FisherEstimator {
+            layers: &layers,
+            loss,
+            estimate: self.fisher,
+            chunk_size: self.chunk_size,
+        };
+        let mut random = RandomStream::from_seed(1);
+        estimator.factors(model, batch, &mut random).unwrap().layers
+    }
+}
+
+/// Input and output factor of each group; the diagonal of a diagonal factor as a column, and a block
+/// that is no product next to an empty matrix.
+pub(crate) fn pairs(factors: &LayerFactors) -> Vec<[Mat<f64>; 2]> {
+    match factors {
+        LayerFactors::Kronecker(factors) => {
+            vec![[dense(&factors.activation), dense(&factors.gradient)]]
+        }
+        LayerFactors::Groups(groups) => groups
+            .iter()
+            .map(|group| [dense(&group.activation), dense(&group.gradient)])
+            .collect(),
+        LayerFactors::Embedding {
+            activation,
+            gradient,
+        } => vec![[dense(activation), dense(gradient)]],
+        LayerFactors::Diagonal(block) | LayerFactors::Full(block) => {
+            vec![[Mat::zeros(0, 0), dense(block)]]
+        }
+    }
+}
+
+/// `[n, channels · R] -> [n · R, channels]`, the channels first in each row.
+pub(crate) fn by_position(rows: &Mat<f64>, channels: usize) -> Mat<f64> {
+    let positions = rows.ncols() / channels;
+    Mat::from_fn(rows.nrows() * positions, channels, |i, channel| {
+        rows[(i / positions, channel * positions + i % positions)]
+    })
+}
