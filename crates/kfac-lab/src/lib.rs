@@ -19,5 +19,6 @@ pub mod npy;
 pub mod plot;
 pub mod precision;
 pub mod replay;
+pub mod tables;
 pub mod task;
 pub mod train;

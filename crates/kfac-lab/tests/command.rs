@@ -167,6 +167,8 @@ fn the_help_is_what_it_was() {
         ("bench", vec!["bench", "--help"]),
         ("export-problem", vec!["export-problem", "--help"]),
         ("replay", vec!["replay", "--help"]),
+        ("curvature", vec!["curvature", "--help"]),
+        ("table", vec!["table", "--help"]),
         ("figures", vec!["figures", "--help"]),
     ] {
         let output = kfac(&arguments, folder.path());
@@ -302,4 +304,86 @@ fn missing_peers_are_left_out_with_the_command_that_installs_them() {
         "{message}"
     );
     assert!(text(&output.stdout).contains("K-FAC"));
+}
+
+/// Trains a network that is not of dense layers alone.
+fn trains(task: &str, more: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = vec![
+        "train", task, "--batch", "128", "--seed", "2", "--out", "run",
+    ];
+    arguments.extend_from_slice(more);
+    let output = kfac(&arguments, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let steps = steps(&folder.path().join("run"));
+    let (first, last) = (&steps[0], steps.last().unwrap());
+    assert!(objective(last) < 0.8 * objective(first), "{task} {more:?}");
+    assert!(folder.path().join("run/weights.npy").exists());
+}
+
+#[test]
+fn a_convolutional_network_and_a_transformer_encoder_train() {
+    trains("fashion-lenet", &["--iterations", "6"]);
+    trains(
+        "fashion-lenet",
+        &["--iterations", "6", "--eigenvalues", "per-case"],
+    );
+    trains(
+        "fashion-encoder",
+        &["--iterations", "6", "--weight-sharing", "reduce"],
+    );
+    let full = [
+        "--iterations",
+        "6",
+        "--scale-shift",
+        "full",
+        "--inverse",
+        "tridiagonal",
+    ];
+    trains("fashion-encoder", &full);
+    trains(
+        "fashion-lenet",
+        &["--optimizer", "sgd", "--iterations", "60"],
+    );
+}
+
+#[test]
+fn weights_of_any_network_can_be_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let mut arguments = vec!["train", "fashion-encoder", "--batch", "64", "--iterations"];
+        arguments.extend_from_slice(more);
+        let output = kfac(&arguments, folder.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    run(&["2", "--out", "first"]);
+    run(&["1", "--init", "first/weights.npy", "--out", "second"]);
+    let ended = objective(steps(&folder.path().join("first")).last().unwrap());
+    let begun = objective(&steps(&folder.path().join("second"))[0]);
+    // The file holds the very numbers; both are evaluated in the same way.
+    assert!(
+        (ended - begun).abs() < 1e-12 * ended,
+        "{ended} is not {begun}"
+    );
+    let arguments = ["train", "fashion-lenet", "--init", "first/weights.npy"];
+    let output = kfac(&arguments, folder.path());
+    assert!(text(&output.stderr).contains("values for the network"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_documentation_shows_the_tables_that_the_command_prints() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/layers.md");
+    let document = fs::read_to_string(document).unwrap();
+    for network in ["resnet20", "encoder"] {
+        let table = text(&kfac(&["table", network], Path::new(".")).stdout);
+        assert!(
+            document.contains(&table),
+            "docs/layers.md: run `kfac table {network}`"
+        );
+        assert!(
+            !table.contains("NONE"),
+            "{network} has uncovered parameters"
+        );
+    }
 }

@@ -6,12 +6,17 @@ mod export;
 mod options;
 mod train;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{curvature, figures, replay, train::output_folder};
+use crate::{curvature, figures, replay, tables::KnownNetwork, train::output_folder};
+use kfac::{ScaleShiftBlock, WeightSharing};
 
 /// Train, compare and verify K-FAC, the second-order optimizer of Martens and Grosse (2015).
 #[derive(Debug, Parser)]
@@ -40,6 +45,8 @@ enum Command {
     Replay(ReplayArguments),
     /// Compute the curvature of a small network given in a file
     Curvature(CurvatureArguments),
+    /// Show what K-FAC does with each parameter of a network
+    Table(TableArguments),
     /// Show how good the approximations of the Fisher are, as pictures and numbers
     Figures(FiguresArguments),
 }
@@ -115,6 +122,37 @@ struct CurvatureArguments {
     out: Option<PathBuf>,
 }
 
+/// Print each parameter of a network with its curvature block and the memory that takes.
+#[derive(Debug, clap::Args)]
+struct TableArguments {
+    /// The network
+    #[arg(value_enum)]
+    network: KnownNetwork,
+    /// Positions at which weights are shared count together instead of each on its own
+    #[arg(long)]
+    reduce: bool,
+    /// All scales and shifts of a normalisation in one block instead of a diagonal
+    #[arg(long)]
+    full_scale_shift: bool,
+}
+
+impl TableArguments {
+    fn run(&self) -> Result<()> {
+        let sharing = if self.reduce {
+            WeightSharing::Reduce
+        } else {
+            WeightSharing::Expand
+        };
+        let scale_shift = if self.full_scale_shift {
+            ScaleShiftBlock::Full
+        } else {
+            ScaleShiftBlock::Diagonal
+        };
+        write!(io::stdout(), "{}", self.network.table(sharing, scale_shift))?;
+        Ok(())
+    }
+}
+
 /// Runs the command.
 ///
 /// The exit status is 0 where it did what was asked, 1 where it failed, 2 where the command line
@@ -138,6 +176,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::Bench(arguments) => arguments.run().map(|()| true),
         Command::ExportProblem(arguments) => arguments.run().map(|()| true),
         Command::Figures(arguments) => arguments.run().map(|()| true),
+        Command::Table(arguments) => arguments.run().map(|()| true),
         Command::Curvature(CurvatureArguments { case, out }) => {
             curvature::run(&curvature::CurvatureOptions { case, out })
         }

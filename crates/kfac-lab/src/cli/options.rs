@@ -5,8 +5,8 @@ use std::{path::PathBuf, str::FromStr, sync::atomic::Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use kfac::{
-    BatchSchedule, DampingScheme, DirectionalDerivatives, InverseMethod, InverseStructure,
-    KfacConfig, Momentum, PiNorm,
+    BatchSchedule, DampingScheme, DirectionalDerivatives, Eigenvalues, InverseMethod,
+    InverseStructure, KfacConfig, Momentum, PiNorm, ScaleShiftBlock, WeightSharing,
 };
 
 use crate::{
@@ -141,12 +141,21 @@ pub(super) struct KfacArguments {
     /// How the damped blocks are inverted
     #[arg(long, value_enum, default_value_t = Method::Automatic)]
     inverse_method: Method,
-    /// How γ damps the blocks
-    #[arg(long, value_enum, default_value_t = Damping::Trace)]
-    damping: Damping,
+    /// How γ damps the blocks [default: trace, with corrected eigenvalues exact]
+    #[arg(long, value_enum)]
+    damping: Option<Damping>,
     /// Rescale the proposal alone, without the last step as a second direction
     #[arg(long)]
     no_momentum: bool,
+    /// Eigenvalues of the blocks in their Kronecker eigenbases (EKFAC); corrected ones need exact damping
+    #[arg(long, value_enum, default_value_t = Spectrum::Kronecker)]
+    eigenvalues: Spectrum,
+    /// How the positions at which a layer's weights are shared count
+    #[arg(long, value_enum, default_value_t = Sharing::Expand)]
+    weight_sharing: Sharing,
+    /// The blocks of normalisations' scales and shifts
+    #[arg(long, value_enum, default_value_t = ScaleShift::Diagonal)]
+    scale_shift: ScaleShift,
     /// Differences instead of the network's exact directional derivatives
     #[arg(long)]
     central_differences: bool,
@@ -196,12 +205,49 @@ enum Damping {
     Exact,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Spectrum {
+    /// Products of the factors' eigenvalues
+    Kronecker,
+    /// Second moments of each case's gradient
+    PerCase,
+    /// Squares of the batch's mean gradient
+    BatchMean,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sharing {
+    /// Each on its own
+    Expand,
+    /// Those of a case together
+    Reduce,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScaleShift {
+    /// Their diagonals
+    Diagonal,
+    /// All elements
+    Full,
+}
+
 impl KfacArguments {
     /// The task as the preset's authors train it.
     pub(super) fn task(&self, task: Task) -> Task {
         match self.preset {
             Preset::Recommended => task,
             Preset::Paper | Preset::ReleasedCode => task.as_in_the_paper(),
+        }
+    }
+
+    /// The damping asked for; where nothing is said, the one that the eigenvalues allow.
+    fn damping_scheme(&self) -> DampingScheme {
+        let factored = |pi| DampingScheme::FactoredTikhonov { pi };
+        match (self.damping, self.eigenvalues) {
+            (None, Spectrum::Kronecker) | (Some(Damping::Trace), _) => factored(PiNorm::Trace),
+            (Some(Damping::Frobenius), _) => factored(PiNorm::Frobenius),
+            (Some(Damping::One), _) => factored(PiNorm::One),
+            (None | Some(Damping::Exact), _) => DampingScheme::ExactTikhonov,
         }
     }
 
@@ -212,7 +258,6 @@ impl KfacArguments {
             Preset::Paper => KfacConfig::paper(),
             Preset::ReleasedCode => KfacConfig::released_code(),
         };
-        let factored = |pi| DampingScheme::FactoredTikhonov { pi };
         let derivatives = if self.central_differences {
             DirectionalDerivatives::CentralDifferences
         } else {
@@ -237,11 +282,19 @@ impl KfacArguments {
                 Method::Cholesky => InverseMethod::Cholesky,
                 Method::Eigen => InverseMethod::Eigen,
             },
-            damping: match self.damping {
-                Damping::Trace => factored(PiNorm::Trace),
-                Damping::Frobenius => factored(PiNorm::Frobenius),
-                Damping::One => factored(PiNorm::One),
-                Damping::Exact => DampingScheme::ExactTikhonov,
+            damping: self.damping_scheme(),
+            eigenvalues: match self.eigenvalues {
+                Spectrum::Kronecker => Eigenvalues::Kronecker,
+                Spectrum::PerCase => Eigenvalues::PerCase,
+                Spectrum::BatchMean => Eigenvalues::BatchMean,
+            },
+            weight_sharing: match self.weight_sharing {
+                Sharing::Expand => WeightSharing::Expand,
+                Sharing::Reduce => WeightSharing::Reduce,
+            },
+            scale_shift: match self.scale_shift {
+                ScaleShift::Diagonal => ScaleShiftBlock::Diagonal,
+                ScaleShift::Full => ScaleShiftBlock::Full,
             },
             momentum: if self.no_momentum {
                 Momentum::None

@@ -1,6 +1,9 @@
 //! The parameter table: which curvature block, if any, covers each parameter of a model.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
@@ -150,15 +153,17 @@ impl ParameterTable {
 
     /// Bytes that all blocks and their inverses take.
     pub fn memory(&self) -> usize {
-        let mut last = None;
-        let of_row = |row: &ParameterRow| match &row.coverage {
-            Coverage::Block(block) if last != Some(block.layer) => {
-                last = Some(block.layer);
-                row.memory()
-            }
+        self.memory_of_rows().iter().sum()
+    }
+
+    /// Bytes of each row, those of a block at its first parameter.
+    fn memory_of_rows(&self) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let mut of_row = |row: &ParameterRow| match &row.coverage {
+            Coverage::Block(block) if seen.insert(block.layer) => row.memory(),
             _ => 0,
         };
-        self.rows.iter().map(of_row).sum()
+        self.rows.iter().map(&mut of_row).collect()
     }
 
     pub(super) fn has_running_statistics(&self) -> bool {
@@ -188,11 +193,12 @@ impl fmt::Display for ParameterTable {
         let shown: Vec<[String; 4]> = self
             .rows
             .iter()
-            .map(|row| {
+            .zip(self.memory_of_rows())
+            .map(|(row, bytes)| {
                 [
                     row.path.clone(),
                     format!("{:?}", row.shape),
-                    memory(row.memory()),
+                    memory(bytes),
                     row.coverage.to_string(),
                 ]
             })
