@@ -9,10 +9,19 @@ use crate::{
 
 /// Sums of outer products of one layer.
 #[derive(Clone, Debug)]
-pub(super) struct LayerMoments {
-    /// Of the inputs, one of each group; none where the block is not a product.
+pub(super) enum LayerMoments {
+    /// Of a block that is a Kronecker product, or one a group.
+    Product(ProductMoments),
+    /// The block itself, summed over cases.
+    Block(Tensor<2>),
+}
+
+/// Sums for Kronecker products, one of each group.
+#[derive(Clone, Debug)]
+pub(super) struct ProductMoments {
+    /// Of the inputs; empty for a further column of the output Fisher's factor.
     pub(super) activation: Vec<Tensor<2>>,
-    /// Of the output gradients, one of each group; the block itself where it is not a product.
+    /// Of the output gradients.
     pub(super) gradient: Vec<Tensor<2>>,
     /// What the sums of gradients are to be divided by.
     pub(super) count: f64,
@@ -30,92 +39,39 @@ impl LayerMoments {
     /// The sums over all uses of a layer in a pass over so many cases.
     pub(super) fn of(layer: &Layer, uses: LayerUses, cases: usize, moments: Moments) -> Self {
         if (layer.structure, layer.sharing) == (BlockStructure::Kronecker, WeightSharing::Expand) {
-            return Self::expanded(layer, &uses, moments);
+            return Self::Product(expanded(layer, &uses, moments));
         }
         let uses = uses.by_case(cases);
         match (layer.structure, layer.sharing) {
-            (BlockStructure::Kronecker, _) => Self::reduced(layer, &uses, moments),
+            (BlockStructure::Kronecker, _) => Self::Product(reduced(layer, &uses, moments)),
             (BlockStructure::DiagonalKronecker, sharing) => {
-                Self::embedding(layer, &uses, (sharing, moments))
+                Self::Product(embedding(layer, &uses, (sharing, moments)))
             }
             (BlockStructure::Diagonal, _) => {
                 let d = gradients_of_cases(layer, &uses);
                 let squares: Tensor<2> = (d.clone() * d).sum_dim(0);
-                let shape = [layer.activation_dimension(), layer.d_out];
-                Self::not_a_product(squares.reshape(shape), cases)
+                Self::Block(squares.reshape([layer.activation_dimension(), layer.d_out]))
             }
             (BlockStructure::Full, _) => {
-                Self::not_a_product(second_moment(gradients_of_cases(layer, &uses)), cases)
+                Self::Block(second_moment(gradients_of_cases(layer, &uses)))
             }
-        }
-    }
-
-    fn not_a_product(block: Tensor<2>, cases: usize) -> Self {
-        Self {
-            activation: Vec::new(),
-            gradient: vec![block],
-            count: cases as f64,
-        }
-    }
-
-    /// Every position on its own.
-    fn expanded(layer: &Layer, uses: &LayerUses, moments: Moments) -> Self {
-        let activation = match moments {
-            Moments::GradientOnly => Vec::new(),
-            Moments::Both => summed(layer, uses, |features| {
-                let [n, positions, d] = features.dims();
-                second_moment(features.reshape([n * positions, d]))
-            }),
-        };
-        Self {
-            activation,
-            gradient: expanded_gradients(layer, uses),
-            count: uses.positions(),
-        }
-    }
-
-    /// The positions of a case together.
-    fn reduced(layer: &Layer, uses: &LayerUses, moments: Moments) -> Self {
-        let activation = match moments {
-            Moments::GradientOnly => Vec::new(),
-            Moments::Both => summed(layer, uses, |features| {
-                second_moment(features.sum_dim(1).squeeze_dim(1))
-            }),
-        };
-        Self {
-            activation,
-            gradient: reduced_gradients(layer, uses),
-            count: uses.cases() as f64,
-        }
-    }
-
-    fn embedding(
-        layer: &Layer,
-        uses: &LayerUses,
-        (sharing, moments): (WeightSharing, Moments),
-    ) -> Self {
-        let activation = match (moments, sharing) {
-            (Moments::GradientOnly, _) => Vec::new(),
-            (Moments::Both, WeightSharing::Expand) => token_counts(layer, uses),
-            (Moments::Both, WeightSharing::Reduce) => summed(layer, uses, |one_hot| {
-                let counts: Tensor<2> = one_hot.sum_dim(1).squeeze_dim(1);
-                (counts.clone() * counts).sum_dim(0).transpose()
-            }),
-        };
-        let (gradient, count) = match sharing {
-            WeightSharing::Expand => (expanded_gradients(layer, uses), uses.positions()),
-            WeightSharing::Reduce => (reduced_gradients(layer, uses), uses.cases() as f64),
-        };
-        Self {
-            activation,
-            gradient,
-            count,
         }
     }
 
     /// These sums and those of another pass.
     #[must_use]
     pub(super) fn plus(self, pass: Self, moments: Moments) -> Self {
+        match (self, pass) {
+            (Self::Product(sum), Self::Product(pass)) => Self::Product(sum.plus(pass, moments)),
+            (Self::Block(sum), Self::Block(pass)) => Self::Block(sum + pass),
+            // A layer's block has one structure.
+            (sum, _) => sum,
+        }
+    }
+}
+
+impl ProductMoments {
+    fn plus(self, pass: Self, moments: Moments) -> Self {
         let gradient = added(self.gradient, pass.gradient);
         match moments {
             Moments::GradientOnly => Self { gradient, ..self },
@@ -125,6 +81,62 @@ impl LayerMoments {
                 count: self.count + pass.count,
             },
         }
+    }
+}
+
+/// Every position on its own.
+fn expanded(layer: &Layer, uses: &LayerUses, moments: Moments) -> ProductMoments {
+    let activation = match moments {
+        Moments::GradientOnly => Vec::new(),
+        Moments::Both => summed(layer, uses, |features| {
+            let [n, positions, d] = features.dims();
+            second_moment(features.reshape([n * positions, d]))
+        }),
+    };
+    ProductMoments {
+        activation,
+        gradient: expanded_gradients(layer, uses),
+        count: uses.positions(),
+    }
+}
+
+/// The positions of a case together.
+fn reduced(layer: &Layer, uses: &LayerUses, moments: Moments) -> ProductMoments {
+    let activation = match moments {
+        Moments::GradientOnly => Vec::new(),
+        Moments::Both => summed(layer, uses, |features| {
+            second_moment(features.sum_dim(1).squeeze_dim(1))
+        }),
+    };
+    ProductMoments {
+        activation,
+        gradient: reduced_gradients(layer, uses),
+        count: uses.cases() as f64,
+    }
+}
+
+/// Tokens: of the inputs' factor only the diagonal, as a column.
+fn embedding(
+    layer: &Layer,
+    uses: &LayerUses,
+    (sharing, moments): (WeightSharing, Moments),
+) -> ProductMoments {
+    let activation = match (moments, sharing) {
+        (Moments::GradientOnly, _) => Vec::new(),
+        (Moments::Both, WeightSharing::Expand) => token_counts(layer, uses),
+        (Moments::Both, WeightSharing::Reduce) => summed(layer, uses, |one_hot| {
+            let counts: Tensor<2> = one_hot.sum_dim(1).squeeze_dim(1);
+            (counts.clone() * counts).sum_dim(0).transpose()
+        }),
+    };
+    let (gradient, count) = match sharing {
+        WeightSharing::Expand => (expanded_gradients(layer, uses), uses.positions()),
+        WeightSharing::Reduce => (reduced_gradients(layer, uses), uses.cases() as f64),
+    };
+    ProductMoments {
+        activation,
+        gradient,
+        count,
     }
 }
 

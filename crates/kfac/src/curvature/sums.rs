@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     correction::CorrectionSums,
-    moments::{LayerMoments, Moments},
+    moments::{LayerMoments, Moments, ProductMoments},
     structure::InverseStructure,
 };
 use crate::{
@@ -173,13 +173,12 @@ fn layer_factors(
     moments: Option<LayerMoments>,
     cases: usize,
 ) -> Result<LayerFactors, StepError> {
-    let reached = |moments: &LayerMoments| !moments.gradient.is_empty();
-    let Some(moments) = moments.filter(reached) else {
+    let factors = moments.and_then(|moments| mean_factors(layer, moments, cases as f64));
+    let Some(factors) = factors else {
         return Err(StepError::LayerNotReached {
             layer: layer.path.clone(),
         });
     };
-    let factors = mean_factors(layer, moments, cases as f64);
     match factors.non_finite() {
         None => Ok(factors),
         Some(kind) => Err(StepError::NonFinite {
@@ -189,39 +188,33 @@ fn layer_factors(
     }
 }
 
-fn mean_factors(layer: &Layer, moments: LayerMoments, cases: f64) -> LayerFactors {
-    let LayerMoments {
+/// The means; `None` where no pass has brought the inputs of a product.
+fn mean_factors(layer: &Layer, moments: LayerMoments, cases: f64) -> Option<LayerFactors> {
+    let ProductMoments {
         activation,
         gradient,
         count,
-    } = moments;
-    let mut pairs = activation
-        .into_iter()
-        .map(|sum| sum / cases)
-        .zip(gradient.iter().map(|sum| sum.clone() / count));
-    let block = || gradient[0].clone() / count;
-    match (layer.structure, layer.kind.groups()) {
-        (BlockStructure::Diagonal, _) => LayerFactors::Diagonal(block()),
-        (BlockStructure::Full, _) => LayerFactors::Full(block()),
-        (BlockStructure::Kronecker, groups) if groups > 1 => {
-            let group = |(activation, gradient)| KroneckerFactors {
-                activation,
-                gradient,
-            };
-            LayerFactors::Groups(pairs.map(group).collect())
+    } = match (moments, layer.structure) {
+        (LayerMoments::Block(sum), BlockStructure::Full) => {
+            return Some(LayerFactors::Full(sum / cases));
         }
-        (structure, _) => match (pairs.next(), structure) {
-            (Some((activation, gradient)), BlockStructure::DiagonalKronecker) => {
-                LayerFactors::Embedding {
-                    activation,
-                    gradient,
-                }
-            }
-            (Some((activation, gradient)), _) => LayerFactors::Kronecker(KroneckerFactors {
-                activation,
-                gradient,
-            }),
-            (None, _) => LayerFactors::Diagonal(block()),
-        },
+        (LayerMoments::Block(sum), _) => return Some(LayerFactors::Diagonal(sum / cases)),
+        (LayerMoments::Product(moments), _) => moments,
+    };
+    let pairs = activation.into_iter().zip(gradient);
+    let mut pairs = pairs.map(|(activation, gradient)| KroneckerFactors {
+        activation: activation / cases,
+        gradient: gradient / count,
+    });
+    if layer.kind.groups() > 1 {
+        return Some(LayerFactors::Groups(pairs.collect()));
     }
+    let factors = pairs.next()?;
+    Some(match layer.structure {
+        BlockStructure::DiagonalKronecker => LayerFactors::Embedding {
+            activation: factors.activation,
+            gradient: factors.gradient,
+        },
+        _ => LayerFactors::Kronecker(factors),
+    })
 }
