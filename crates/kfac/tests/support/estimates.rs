@@ -6,7 +6,7 @@ use kfac::{
     RandomStream, ScaleShiftBlock, WeightSharing, curvature::FisherEstimator,
 };
 
-use super::dense;
+use super::{assert_close, dense};
 
 /// How the factors of a batch are estimated.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,17 @@ impl Estimate {
             scale_shift: ScaleShiftBlock::Full,
             ..self
         }
+    }
+
+    /// Those without sampled targets, in either sharing and with either block of scales and shifts.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let of = |fisher| {
+            [WeightSharing::Expand, WeightSharing::Reduce].map(|sharing| Self::new(fisher, sharing))
+        };
+        let plain = [of(FisherEstimate::Empirical), of(FisherEstimate::Exact)].concat();
+        plain
+            .into_iter()
+            .flat_map(|estimate| [estimate, estimate.with_full_scale_shift()])
     }
 
     /// The layers of a model with these options.
@@ -84,6 +95,26 @@ pub(crate) fn pairs(factors: &LayerFactors) -> Vec<[Mat<f64>; 2]> {
         } => vec![[dense(activation), dense(gradient)]],
         LayerFactors::Diagonal(block) | LayerFactors::Full(block) => {
             vec![[Mat::zeros(0, 0), dense(block)]]
+        }
+    }
+}
+
+/// Fails where the factors of a layer differ by more than a relative tolerance.
+pub(crate) fn assert_same_factors(
+    what: &str,
+    found: &[LayerFactors],
+    expected: &[LayerFactors],
+    tolerance: f64,
+) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (layer, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let (found, expected) = (pairs(found), pairs(expected));
+        assert_eq!(found.len(), expected.len(), "{what}, layer {layer}");
+        for (group, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            for (i, factor) in ["Ā", "G"].into_iter().enumerate() {
+                let what = format!("{what}, layer {layer}, group {group}, {factor}");
+                assert_close(&what, &found[i], &expected[i], tolerance);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod estimates;
 mod kinds;
 mod network;
 mod parameters;
+mod sequences;
 mod setting;
 
 use burn::{
@@ -18,15 +19,19 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 pub(crate) use convolution::{AxisShape, Convolution, ConvolutionNetwork, Padding};
-pub(crate) use estimates::{Estimate, by_position, pairs};
+pub(crate) use estimates::{Estimate, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
 use kfac::{
     Batch, FisherEstimate, Kfac, KfacConfig, Layers, Network, Objective, ParameterVector,
     PredictiveDistribution, RandomStream, StepReport, linalg::host,
 };
-pub(crate) use kinds::{Kind, KindLayer, KindNetwork};
+pub(crate) use kinds::{FEATURES, Kind, KindLayer, KindNetwork};
 pub(crate) use network::{Activation, Mlp, Spec, linear};
 pub(crate) use parameters::randomised;
+pub(crate) use sequences::{
+    Call, EncoderNetwork, OUTPUTS, SequenceNetwork, Sequences, TOKENS, WIDTH, class_targets,
+    sequences,
+};
 pub(crate) use setting::{Setting, cases, settings};
 
 /// Central differences of the objective: truncation `h²` and rounding `ε / h` both near 1e-11.
