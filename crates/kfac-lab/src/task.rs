@@ -31,7 +31,8 @@ pub enum TaskName {
     Digits,
     /// Autoencoder of 8x8 digits, 64-40-20-6-...: embedded
     DigitsAutoencoder,
-    /// Convolutional classifier (LeNet) of Fashion-MNIST: an embedded part, all with --full
+    /// Convolutional classifier (LeNet, also: convnet) of Fashion-MNIST: an embedded part, all with --full
+    #[value(alias = "convnet")]
     FashionLenet,
     /// Transformer encoder that classifies Fashion-MNIST: an embedded part, all with --full
     FashionEncoder,

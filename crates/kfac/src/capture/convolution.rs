@@ -13,7 +13,7 @@ use super::{
     layer::LayerKind,
     patches::{Direction, PatchAxis, PatchGeometry},
     tape::{FeatureAxis, Sighting, Tape},
-    uses::Inputs,
+    uses::{Inputs, PatchedInput},
 };
 
 impl Tape {
@@ -193,7 +193,13 @@ impl Tape {
             layer,
             (input, FeatureAxis::Channels),
             forward,
-            |input, outputs| Inputs::Patches(with_three_axes(input.inner()), geometry(outputs)),
+            |input, outputs| {
+                Inputs::Patches(PatchedInput {
+                    input: with_three_axes(input.inner()),
+                    geometry: geometry(outputs),
+                    folded: 1,
+                })
+            },
         )
     }
 }

@@ -57,13 +57,38 @@ pub(crate) struct LayerCapture {
 pub(crate) enum Inputs {
     /// The features at each position, `[n, R, d]`.
     Features(Tensor<3>),
-    /// An input whose patches are the features, `[n, channels, depth, height, width]`: they are made a
-    /// piece at a time.
-    Patches(Tensor<5>, PatchGeometry),
+    /// An input whose patches are the features: they are made a piece at a time.
+    Patches(PatchedInput),
     /// The token at each position, `[n, R]`, out of so many: the features are one-hot.
     Tokens(Tensor<2, Int>, usize),
     /// A parameter on its own, whose gradient is the sum over cases: the feature is one.
     One,
+}
+
+/// The input of a convolution.
+#[derive(Clone, Debug)]
+pub(crate) struct PatchedInput {
+    /// `[n · folded, channels, depth, height, width]`
+    pub(crate) input: Tensor<5>,
+    pub(crate) geometry: PatchGeometry,
+    /// The rows of the input that belong to one case.
+    pub(crate) folded: usize,
+}
+
+impl PatchedInput {
+    /// The patches at each position of some cases, `[len(cases), R, d]`.
+    fn patches(&self, cases: &Range<usize>) -> Tensor<3> {
+        let rows = cases.start * self.folded..cases.end * self.folded;
+        let patches = self.geometry.patches(&self.input, rows);
+        let [_, positions, d] = patches.dims();
+        patches.reshape([cases.len(), self.folded * positions, d])
+    }
+
+    /// The elements of a case's patches.
+    fn elements(&self) -> usize {
+        let positions = self.folded * self.geometry.positions();
+        self.input.dims()[1] * self.geometry.offsets() * positions
+    }
 }
 
 /// At most this many elements of patches are made at once.
@@ -182,11 +207,10 @@ impl LayerCapture {
             Inputs::Tokens(tokens, count) => {
                 Inputs::Tokens(tokens.reshape([cases, together]), count)
             }
-            Inputs::Patches(input, geometry) => {
-                let all = geometry.patches(&input, 0..rows);
-                let d = all.dims()[2];
-                Inputs::Features(all.reshape([cases, together, d]))
-            }
+            Inputs::Patches(patched) => Inputs::Patches(PatchedInput {
+                folded: patched.folded * folded,
+                ..patched
+            }),
             Inputs::One => Inputs::One,
         };
         Self {
@@ -218,9 +242,7 @@ impl LayerCapture {
     /// The elements of a case's features that are not in memory yet.
     fn made_elements(&self) -> usize {
         match &self.inputs {
-            Inputs::Patches(input, geometry) => {
-                input.dims()[1] * geometry.offsets() * geometry.positions()
-            }
+            Inputs::Patches(patched) => patched.elements(),
             Inputs::Tokens(tokens, count) => tokens.dims()[1] * count,
             Inputs::Features(_) | Inputs::One => 0,
         }
@@ -263,7 +285,7 @@ impl LayerCapture {
         match &self.inputs {
             Inputs::Features(features) if *cases == (0..features.dims()[0]) => features.clone(),
             Inputs::Features(features) => features.clone().slice_dim(0, cases.clone()),
-            Inputs::Patches(input, geometry) => geometry.patches(input, cases.clone()),
+            Inputs::Patches(patched) => patched.patches(cases),
             Inputs::Tokens(tokens, count) => {
                 let tokens: Tensor<2, Int> = tokens.clone().slice_dim(0, cases.clone());
                 let dtype = self.output_gradients.dtype();
