@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
+use crate::error::StepError;
+
 /// A run of training cases that can be cut into parts along the case axis.
 ///
 /// Implemented for tensors (the first axis counts the cases) and pairs. Implement it for a type of
@@ -104,5 +106,27 @@ impl<I: Cases> Batch<I> {
         (0..n)
             .step_by(size.max(1))
             .map(move |start| self.slice(start..(start + size).min(n)))
+    }
+}
+
+/// Refuses a batch without cases, or with a different number of inputs and targets.
+pub(crate) fn check_batch<I: Cases>(batch: &Batch<I>) -> Result<(), StepError> {
+    let (inputs, targets) = (batch.len(), batch.targets.dims()[0]);
+    if inputs == 0 {
+        Err(StepError::EmptyBatch)
+    } else if inputs == targets {
+        Ok(())
+    } else {
+        Err(StepError::CaseCount { inputs, targets })
+    }
+}
+
+/// Refuses outputs that are not of the shape of the targets.
+pub(crate) fn check_shapes(outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+    let (outputs, targets) = (outputs.dims(), targets.dims());
+    if outputs == targets {
+        Ok(())
+    } else {
+        Err(StepError::OutputShape { outputs, targets })
     }
 }

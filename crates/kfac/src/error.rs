@@ -43,7 +43,7 @@ fn list(faults: &[ConfigFault]) -> String {
     })
 }
 
-/// Why a step was refused; model and optimizer are exactly as before it.
+/// Why a step was refused, or what leads to one; model and optimizer are exactly as before it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
@@ -80,6 +80,18 @@ pub enum StepError {
         /// Path of the layer.
         layer: String,
     },
+    /// The model is not the one that the preconditioner was made for.
+    #[error(
+        "the model has no parameters of layer `{layer}`: initialise for this model, and again after \
+         loading a record"
+    )]
+    ParametersNotFound {
+        /// Path of the layer.
+        layer: String,
+    },
+    /// Gradients were to be preconditioned before any curvature was known.
+    #[error("no batch has been observed yet: call `observe` before `precondition`")]
+    NotObserved,
 }
 
 fn place(layer: Option<&str>) -> String {
@@ -98,6 +110,8 @@ pub enum Quantity {
     Factor(FactorKind),
     /// The proposal, or the quadratic model along it.
     Proposal,
+    /// The gradient times the approximate inverse.
+    PreconditionedGradient,
 }
 
 impl std::fmt::Display for Quantity {
@@ -109,6 +123,7 @@ impl std::fmt::Display for Quantity {
             Self::Factor(FactorKind::Gradient) => "the gradient factor",
             Self::Factor(FactorKind::Block) => "the curvature block",
             Self::Proposal => "the quadratic model of the proposal",
+            Self::PreconditionedGradient => "the preconditioned gradient",
         })
     }
 }

@@ -80,7 +80,8 @@ pub use loss::{Bernoulli, Categorical, CategoricalSequence, Gaussian, Predictive
 pub use network::{Jvp, Network};
 pub use optim::{
     BatchSchedule, ConfigFault, CoveragePolicy, DirectionalDerivatives, IterateAveraging, Kfac,
-    KfacConfig, Momentum, Objective, RefreshTiming, StepOutcome, StepReport,
+    KfacConfig, Momentum, Objective, Preconditioner, PreconditionerConfig, RefreshTiming,
+    StepOutcome, StepReport,
 };
 pub use random::RandomStream;
 pub use statistics::{FactorKind, KroneckerFactors, LayerFactors};

@@ -140,7 +140,8 @@ impl Layers {
         self.assemble(&mut taken.values)
     }
 
-    fn assemble(&self, values: &mut HashMap<ParamId, Tensor<1>>) -> ParameterVector {
+    /// The layers' matrices from values in the order in which the parameters are stored.
+    pub(super) fn assemble(&self, values: &mut HashMap<ParamId, Tensor<1>>) -> ParameterVector {
         let block = |layer: &Layer| {
             let weight = values.remove(&layer.weight)?;
             let bias = layer.bias.and_then(|bias| values.remove(&bias));
@@ -166,13 +167,19 @@ impl Layers {
     }
 
     fn writer(&self, vector: &ParameterVector, others: Others) -> Writer {
+        let values = self.by_parameter(vector);
+        Writer { values, others }
+    }
+
+    /// A vector's values for each parameter, in the order in which it is stored.
+    pub(super) fn by_parameter(&self, vector: &ParameterVector) -> HashMap<ParamId, Tensor<1>> {
         let mut values = HashMap::new();
         for (layer, block) in self.layers.iter().zip(vector.blocks()) {
             let (weight, bias) = layer.weight_and_bias(block);
             values.insert(layer.weight, weight);
             values.extend(layer.bias.zip(bias));
         }
-        Writer { values, others }
+        values
     }
 }
 

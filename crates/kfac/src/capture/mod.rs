@@ -3,6 +3,7 @@
 mod attention;
 mod convolution;
 mod entries;
+mod gradients;
 mod layer;
 mod layers;
 mod normalisation;

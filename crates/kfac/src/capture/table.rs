@@ -25,7 +25,8 @@ pub enum Coverage {
     Statistics,
     /// Frozen by the user (`require_grad` is off): left as it is, as asked.
     Frozen,
-    /// Trainable, but no layer on the tape uses it: the optimizer cannot train it.
+    /// Trainable, but no layer on the tape uses it: [`Kfac`](crate::Kfac) cannot train it,
+    /// [`Preconditioner`](crate::Preconditioner) leaves its gradient as it is.
     Uncovered,
 }
 
@@ -232,7 +233,7 @@ impl fmt::Display for Coverage {
             Self::Block(block) => block.fmt(f),
             Self::Statistics => f.write_str("none: running statistics"),
             Self::Frozen => f.write_str("none: frozen"),
-            Self::Uncovered => f.write_str("NONE: not on the tape, not trained"),
+            Self::Uncovered => f.write_str("NONE: not on the tape"),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     capture::{CapturedPass, Layers, Tape},
-    cases::Batch,
+    cases::{Batch, check_shapes},
     error::StepError,
     loss::PredictiveDistribution,
     network::Network,
@@ -92,7 +92,8 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
     ///
     /// # Errors
     ///
-    /// [`StepError`] where a layer was not called, or a factor is not finite.
+    /// [`StepError`] where a layer was not called, a factor is not finite, or the empirical estimate's
+    /// targets do not have the shape of the outputs.
     pub fn factors<M: Network>(
         &self,
         model: &M,
@@ -102,7 +103,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         let mut sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
         self.passes(model, batch, random, |pass, moments| {
             sums.accumulate(pass, moments);
-        });
+        })?;
         Ok(sums.factors(batch.len())?.0)
     }
 
@@ -124,7 +125,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         let mut sums = sums.correcting(correction);
         self.passes(model, batch, random, |pass, moments| {
             sums.accumulate(pass, moments);
-        });
+        })?;
         let (_, correction) = sums.factors(batch.len())?;
         let weights = (0.0, gamma);
         let corrected = correction.map(|sums| sums.corrected(batch.len(), weights));
@@ -132,13 +133,18 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
     }
 
     /// Forward and backward passes over the batch, each handed to `take` as it is made.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::OutputShape`] where the empirical estimate's targets do not have the shape of the
+    /// outputs; no other estimate reads them.
     pub(crate) fn passes<M: Network>(
         &self,
         model: &M,
         batch: &Batch<M::Input>,
         random: &mut RandomStream,
         mut take: impl FnMut(CapturedPass, Moments),
-    ) {
+    ) -> Result<(), StepError> {
         // Parameters that need no gradient spare the backward pass half of its products.
         let model = model.clone().no_grad();
         for chunk in batch.chunks(self.cases_at_once()) {
@@ -149,14 +155,16 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
                             FisherEstimate::Empirical => chunk.targets.clone().inner(),
                             _ => self.loss.sample(outputs.clone(), random),
                         };
-                        self.loss.output_gradient(outputs.clone(), targets)
+                        check_shapes(outputs, &targets)?;
+                        Ok(self.loss.output_gradient(outputs.clone(), targets))
                     };
-                    let (_, pass) = self.pass(&model, &chunk, seed);
+                    let (_, pass) = self.pass(&model, &chunk, seed)?;
                     take(pass, Moments::Both);
                 }
-                FisherEstimate::Exact => self.exact_columns(&model, &chunk, &mut take),
+                FisherEstimate::Exact => self.exact_columns(&model, &chunk, &mut take)?,
             }
         }
+        Ok(())
     }
 
     /// A parameter on its own shows its gradient only summed over cases; the square of a sum is the sum
@@ -179,7 +187,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         model: &M,
         chunk: &Batch<M::Input>,
         take: &mut impl FnMut(CapturedPass, Moments),
-    ) {
+    ) -> Result<(), StepError> {
         let mut column = 0;
         loop {
             // Burn's graph cannot be walked twice, so each column has a forward pass of its own.
@@ -187,9 +195,9 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
                 let unit = outputs.zeros_like();
                 let [n, _] = unit.dims();
                 let unit = unit.slice_fill([0..n, column..column + 1], 1.0);
-                self.loss.fisher_factor_product(outputs.clone(), unit)
+                Ok(self.loss.fisher_factor_product(outputs.clone(), unit))
             };
-            let (d_out, pass) = self.pass(model, chunk, seed);
+            let (d_out, pass) = self.pass(model, chunk, seed)?;
             let moments = if column == 0 {
                 Moments::Both
             } else {
@@ -198,7 +206,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
             take(pass, moments);
             column += 1;
             if column >= d_out {
-                return;
+                return Ok(());
             }
         }
     }
@@ -208,18 +216,18 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         &self,
         model: &M,
         batch: &Batch<M::Input>,
-        seed: impl FnOnce(&Tensor<2>) -> Tensor<2>,
-    ) -> (usize, CapturedPass) {
+        seed: impl FnOnce(&Tensor<2>) -> Result<Tensor<2>, StepError>,
+    ) -> Result<(usize, CapturedPass), StepError> {
         let mut tape: Tape = self.layers.recording_tape();
         let outputs = model.forward(batch.inputs.clone(), &mut tape);
         let d_out = outputs.dims()[1];
-        let seed = seed(&outputs.clone().inner());
+        let seed = seed(&outputs.clone().inner())?;
         let size = (self.layers.len(), batch.len());
         if !outputs.is_tracked() {
             // No recorded layer reaches the outputs.
-            return (d_out, CapturedPass::empty(size.0, size.1));
+            return Ok((d_out, CapturedPass::empty(size.0, size.1)));
         }
         let mut gradients = (outputs * seed.autodiff()).sum().backward();
-        (d_out, tape.into_pass(&mut gradients, size))
+        Ok((d_out, tape.into_pass(&mut gradients, size)))
     }
 }

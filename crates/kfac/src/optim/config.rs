@@ -3,9 +3,12 @@
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{averaging::IterateAveraging, refresh::RefreshTiming};
+use super::{
+    averaging::IterateAveraging, curvature_settings::CurvatureSettings, ranges::Range,
+    refresh::RefreshTiming,
+};
 use crate::{
-    capture::{LayerOptions, Layers, ScaleShiftBlock, WeightSharing},
+    capture::{ScaleShiftBlock, WeightSharing},
     curvature::{Eigenvalues, FisherEstimate, InverseStructure},
     damping::{
         DampingScheme, DampingStart, GammaBounds, InverseKind, InverseMethod, PiNorm,
@@ -176,7 +179,8 @@ pub enum CoveragePolicy {
     /// Refuse to make the optimizer.
     #[default]
     Strict,
-    /// Leave them untrained; the parameter table names them.
+    /// Leave them untrained or, in front of another optimizer, with their gradients as they are; the
+    /// parameter table names them.
     Report,
 }
 
@@ -204,6 +208,17 @@ pub enum ConfigFault {
         /// `T₃`.
         inverse_period: u64,
     },
+    /// An inverse is made from fresh statistics.
+    #[error(
+        "inverse_period is {inverse_period}, expected a multiple of statistics_period \
+         {statistics_period}"
+    )]
+    InversePeriod {
+        /// Calls between refreshes of the inverse.
+        inverse_period: u64,
+        /// Calls between updates of the statistics.
+        statistics_period: u64,
+    },
     /// The bounds of γ exclude each other.
     #[error("gamma_min is {min}, expected at most gamma_max {max}")]
     GammaBounds {
@@ -225,9 +240,6 @@ pub enum ConfigFault {
     #[error("eigenvalues are batch_mean, expected fisher to be monte_carlo")]
     BatchMeanOfUnsampledTargets,
 }
-
-/// A setting, its value, whether that is within the range, and the range.
-type Range = (&'static str, f64, bool, &'static str);
 
 impl KfacConfig {
     /// The settings of the paper's experiments: λ and γ start as [`DampingStart::Fixed`] says, and the
@@ -251,105 +263,48 @@ impl KfacConfig {
 
     /// All faults of the settings; empty for a good configuration.
     pub fn validate(&self) -> Vec<ConfigFault> {
-        let mut faults = Vec::new();
-        for (setting, value, good, expected) in self.ranges().into_iter().chain(self.fractions()) {
-            if !good {
-                faults.push(ConfigFault::OutOfRange {
-                    setting,
-                    value,
-                    expected,
-                });
-            }
-        }
-        self.check_combinations(&mut faults);
-        self.check_eigenvalues(&mut faults);
+        let ranges = self.ranges().into_iter().chain(self.fractions());
+        let mut faults = ranges.filter_map(Range::fault).collect();
+        self.check_gamma(&mut faults);
+        self.curvature().check_combinations(&mut faults);
         faults
     }
 
-    /// Each setting with its value, whether that is within its range, and the range.
     fn ranges(&self) -> Vec<Range> {
-        let Self {
-            l2,
-            initial_lambda: lambda,
-            statistics_cap: cap,
-            ..
-        } = *self;
-        let at_least = |value: f64, least: f64| value.is_finite() && value >= least;
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        let mut ranges = vec![
-            ("l2", l2, at_least(l2, 0.0), "a finite number, at least 0"),
-            (
-                "initial_lambda",
-                lambda,
-                positive(lambda),
-                "a finite number above 0",
-            ),
-            (
-                "statistics_cap",
-                cap,
-                (0.0..1.0).contains(&cap),
-                "in [0, 1)",
-            ),
-        ];
-        for (setting, decay) in [
-            ("lambda_decay", self.lambda_decay),
-            ("gamma_decay", self.gamma_decay),
-        ] {
-            ranges.push((
-                setting,
-                decay,
-                decay > 0.0 && decay < 1.0,
-                "between 0 and 1",
-            ));
-        }
-        for (setting, count) in [
-            ("lambda_period", self.lambda_period),
-            ("gamma_period", self.gamma_period),
-            ("inverse_period", self.inverse_period),
-            ("chunk_size", self.chunk_size as u64),
-        ] {
-            ranges.push((setting, count as f64, count >= 1, "at least 1"));
-        }
-        ranges
+        vec![
+            Range::at_least_zero("l2", self.l2),
+            Range::positive("initial_lambda", self.initial_lambda),
+            Range::average_cap("statistics_cap", self.statistics_cap),
+            Range::decay("lambda_decay", self.lambda_decay),
+            Range::decay("gamma_decay", self.gamma_decay),
+            Range::count("lambda_period", self.lambda_period),
+            Range::count("gamma_period", self.gamma_period),
+            Range::count("inverse_period", self.inverse_period),
+            Range::count("chunk_size", self.chunk_size as u64),
+        ]
     }
 
     /// The same for the fractions of the batch and what is optional.
     fn fractions(&self) -> Vec<Range> {
-        let mut ranges = Vec::new();
-        for (setting, fraction) in [
-            ("statistics_fraction", self.statistics_fraction),
-            ("model_fraction", self.model_fraction),
-        ] {
-            ranges.push((
-                setting,
-                fraction,
-                fraction > 0.0 && fraction <= 1.0,
-                "in (0, 1]",
-            ));
-        }
-        if let Some(min) = self.gamma_min {
-            ranges.push((
-                "gamma_min",
-                min,
-                min.is_finite() && min >= 0.0,
-                "a finite number, at least 0",
-            ));
-        }
-        if let Some(max) = self.gamma_max {
-            ranges.push((
-                "gamma_max",
-                max,
-                max.is_finite() && max > 0.0,
-                "a finite number above 0",
-            ));
-        }
-        if let IterateAveraging::From { cap, .. } = self.averaging {
-            ranges.push(("averaging.cap", cap, (0.0..1.0).contains(&cap), "in [0, 1)"));
-        }
-        ranges
+        let fractions = vec![
+            Range::fraction("statistics_fraction", self.statistics_fraction),
+            Range::fraction("model_fraction", self.model_fraction),
+        ];
+        let min = self.gamma_min;
+        let max = self.gamma_max;
+        let cap = match self.averaging {
+            IterateAveraging::From { cap, .. } => Some(cap),
+            IterateAveraging::Off => None,
+        };
+        fractions
+            .into_iter()
+            .chain(min.map(|min| Range::at_least_zero("gamma_min", min)))
+            .chain(max.map(|max| Range::positive("gamma_max", max)))
+            .chain(cap.map(|cap| Range::average_cap("averaging.cap", cap)))
+            .collect()
     }
 
-    fn check_combinations(&self, faults: &mut Vec<ConfigFault>) {
+    fn check_gamma(&self, faults: &mut Vec<ConfigFault>) {
         let Self {
             gamma_period,
             inverse_period,
@@ -365,27 +320,6 @@ impl KfacConfig {
         if min > max {
             faults.push(ConfigFault::GammaBounds { min, max });
         }
-        if self.damping == DampingScheme::ExactTikhonov
-            && self.inverse_method == InverseMethod::Cholesky
-        {
-            faults.push(ConfigFault::CholeskyOfExactDamping);
-        }
-        if self.damping == DampingScheme::ExactTikhonov
-            && self.structure == InverseStructure::BlockTridiagonal
-        {
-            faults.push(ConfigFault::TridiagonalOfExactDamping);
-        }
-    }
-
-    fn check_eigenvalues(&self, faults: &mut Vec<ConfigFault>) {
-        if self.eigenvalues != Eigenvalues::Kronecker
-            && self.damping != DampingScheme::ExactTikhonov
-        {
-            faults.push(ConfigFault::CorrectionOfFactoredDamping);
-        }
-        if self.eigenvalues == Eigenvalues::BatchMean && self.fisher != FisherEstimate::MonteCarlo {
-            faults.push(ConfigFault::BatchMeanOfUnsampledTargets);
-        }
     }
 
     /// The bounds of γ's candidates, the open ones filled in.
@@ -396,27 +330,20 @@ impl KfacConfig {
         }
     }
 
-    pub(crate) fn inverse_kind(&self) -> InverseKind {
-        InverseKind {
-            structure: self.structure,
-            damping: self.damping,
-            method: self.inverse_method,
-        }
-    }
-
-    pub(crate) fn layer_options(&self) -> LayerOptions {
-        LayerOptions {
-            sharing: self.weight_sharing,
-            sharing_of: self.weight_sharing_of.clone(),
+    pub(super) fn curvature(&self) -> CurvatureSettings<'_> {
+        CurvatureSettings {
+            fisher: self.fisher,
+            inverse: InverseKind {
+                structure: self.structure,
+                damping: self.damping,
+                method: self.inverse_method,
+            },
+            eigenvalues: self.eigenvalues,
+            weight_sharing: self.weight_sharing,
+            weight_sharing_of: &self.weight_sharing_of,
             scale_shift: self.scale_shift,
+            coverage: self.coverage,
         }
-    }
-
-    /// The paths that a setting names and that no layer has.
-    pub(crate) fn unknown_layers(&self, layers: &Layers) -> Vec<String> {
-        let known = |path: &str| layers.iter().any(|layer| layer.path == path);
-        let named = self.weight_sharing_of.iter().map(|(path, _)| path);
-        named.filter(|path| !known(path)).cloned().collect()
     }
 
     /// γ where it follows λ: `√(λ + η)`.

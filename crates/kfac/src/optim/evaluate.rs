@@ -1,10 +1,8 @@
 //! The objective and its gradient (section 2).
 
-use burn::tensor::Tensor;
-
 use crate::{
     capture::{Layers, Tape},
-    cases::{Batch, Cases},
+    cases::{Batch, Cases, check_batch, check_shapes},
     error::{Quantity, StepError},
     linalg::host,
     loss::PredictiveDistribution,
@@ -107,13 +105,7 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         let gradient = sum
             .scaled(1.0 / batch.len() as f64)
             .add_scaled(parameters, self.l2);
-        if let Some(layer) = gradient.first_non_finite() {
-            let layer = Some(self.layers.path(layer).to_owned());
-            return Err(StepError::NonFinite {
-                quantity: Quantity::Gradient,
-                layer,
-            });
-        }
+        self.layers.check_finite(&gradient, Quantity::Gradient)?;
         Ok((objective, gradient))
     }
 
@@ -140,26 +132,5 @@ impl<L: PredictiveDistribution> Objective<'_, L> {
         }
         let mut gradients = (outputs * seed.autodiff()).sum().backward();
         Ok((loss, self.layers.gradients(model, &mut gradients)))
-    }
-}
-
-/// Refuses a batch without cases, or with a different number of inputs and targets.
-fn check_batch<I: Cases>(batch: &Batch<I>) -> Result<(), StepError> {
-    let (inputs, targets) = (batch.len(), batch.targets.dims()[0]);
-    if inputs == 0 {
-        Err(StepError::EmptyBatch)
-    } else if inputs == targets {
-        Ok(())
-    } else {
-        Err(StepError::CaseCount { inputs, targets })
-    }
-}
-
-fn check_shapes(outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
-    let (outputs, targets) = (outputs.dims(), targets.dims());
-    if outputs == targets {
-        Ok(())
-    } else {
-        Err(StepError::OutputShape { outputs, targets })
     }
 }

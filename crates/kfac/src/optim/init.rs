@@ -6,12 +6,17 @@ use burn::{
 };
 
 use super::{
-    config::{CoveragePolicy, KfacConfig},
+    config::{ConfigFault, CoveragePolicy, KfacConfig},
+    curvature_settings::CurvatureSettings,
     kfac::{Kfac, State},
 };
 use crate::{
-    capture::Layers, cases::Cases, curvature::InverseStructure, error::InitError,
-    loss::PredictiveDistribution, network::Network,
+    capture::{Layers, ParameterTable},
+    cases::Cases,
+    curvature::InverseStructure,
+    error::InitError,
+    loss::PredictiveDistribution,
+    network::Network,
 };
 
 impl KfacConfig {
@@ -30,7 +35,25 @@ impl KfacConfig {
         loss: L,
         example: &M::Input,
     ) -> Result<Kfac<L>, InitError> {
-        let faults = self.validate();
+        let (layers, table) = self.curvature().discover(model, example, self.validate())?;
+        Ok(Kfac {
+            loss,
+            layers,
+            table,
+            state: State::new(self),
+            config: self.clone(),
+        })
+    }
+}
+
+impl CurvatureSettings<'_> {
+    /// The layers of a model and what covers its parameters, where the configuration has no faults.
+    pub(super) fn discover<M: Network>(
+        &self,
+        model: &M,
+        example: &M::Input,
+        faults: Vec<ConfigFault>,
+    ) -> Result<(Layers, ParameterTable), InitError> {
         if !faults.is_empty() {
             return Err(InitError::Configuration(faults));
         }
@@ -48,7 +71,7 @@ impl KfacConfig {
         if layers.is_empty() {
             return Err(InitError::NoLayers);
         }
-        let table = match self.structure {
+        let table = match self.inverse.structure {
             InverseStructure::BlockDiagonal => table,
             InverseStructure::BlockTridiagonal => table.with_chains(&layers),
         };
@@ -56,13 +79,7 @@ impl KfacConfig {
         if self.coverage == CoveragePolicy::Strict && !parameters.is_empty() {
             return Err(InitError::Uncovered { parameters });
         }
-        Ok(Kfac {
-            loss,
-            layers,
-            table,
-            state: State::new(self),
-            config: self.clone(),
-        })
+        Ok((layers, table))
     }
 }
 

@@ -2,15 +2,20 @@
 
 mod averaging;
 mod config;
+mod curvature_settings;
 mod derivatives;
 mod evaluate;
 mod init;
 mod kfac;
+mod preconditioner;
+mod preconditioner_config;
 mod proposal;
 mod quadratic_model;
+mod ranges;
 mod refresh;
 mod report;
 mod schedule;
+mod statistics;
 mod step;
 
 pub use averaging::{IterateAverage, IterateAveraging};
@@ -18,6 +23,8 @@ pub use config::{ConfigFault, CoveragePolicy, DirectionalDerivatives, KfacConfig
 pub use derivatives::directional_derivatives;
 pub use evaluate::Objective;
 pub use kfac::Kfac;
+pub use preconditioner::Preconditioner;
+pub use preconditioner_config::PreconditionerConfig;
 pub use quadratic_model::{QuadraticModel, StepScale};
 pub use refresh::RefreshTiming;
 pub use report::{

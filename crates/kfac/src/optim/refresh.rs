@@ -98,7 +98,7 @@ impl RefreshPoint<'_> {
     }
 
     fn prepared(&self) -> PreparedFactors {
-        let kind = self.config.inverse_kind();
+        let kind = self.config.curvature().inverse;
         PreparedFactors::new(self.layers, self.factors, kind, self.state.inverse.as_ref())
     }
 }

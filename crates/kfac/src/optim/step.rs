@@ -7,10 +7,11 @@ use super::{
     quadratic_model::{Subspace, fisher_gram},
     refresh::{Refresh, RefreshAhead, RefreshPoint},
     report::{LambdaReport, PhaseClock, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
+    statistics::StatisticsUpdate,
 };
 use crate::{
     cases::Batch,
-    curvature::{CorrectionSums, FisherEstimator, FisherInverse, Sums},
+    curvature::{FisherEstimator, FisherInverse},
     damping::{DampedInverse, LevenbergMarquardt, calibrated_lambda},
     error::{Quantity, StepError},
     loss::PredictiveDistribution,
@@ -102,29 +103,24 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         (clock, times): (&mut PhaseClock, &mut PhaseTimes),
     ) -> Result<(RunningFactors, Option<FisherInverse>), StepError> {
         let config = self.config();
-        let layers = &self.optimizer.layers;
         let subset = self.batch.head(config.statistics_fraction, 1);
         let mut random =
             RandomStream::for_step(config.seed, self.iteration(), Purpose::SampledTargets);
-        let estimator = FisherEstimator {
-            layers,
-            loss: &self.optimizer.loss,
-            estimate: config.fisher,
-            chunk_size: config.chunk_size,
-        };
         let last = self.state.inverse.as_ref();
-        let correction = last.and_then(|last| CorrectionSums::new(last, config.eigenvalues));
-        let mut sums = Sums::new(layers, config.structure).correcting(correction);
-        estimator.passes(self.model, &subset, &mut random, |pass, moments| {
-            clock.lap(&mut times.curvature_pass);
-            sums.accumulate(pass, moments);
-            clock.lap(&mut times.factor_update);
-        });
-        let (factors, correction) = sums.factors(subset.len())?;
-        let updated = self.state.statistics.updated(factors);
-        let weights = (config.statistics_cap, self.state.gamma);
-        let corrected = correction.map(|sums| sums.corrected(subset.len(), weights));
-        clock.lap(&mut times.factor_update);
+        let update = StatisticsUpdate {
+            estimator: FisherEstimator {
+                layers: &self.optimizer.layers,
+                loss: &self.optimizer.loss,
+                estimate: config.fisher,
+                chunk_size: config.chunk_size,
+            },
+            settings: config.curvature(),
+            statistics: &self.state.statistics,
+            inverse: last,
+            weights: (config.statistics_cap, self.state.gamma),
+        };
+        let (updated, corrected) =
+            update.with((self.model, &subset), &mut random, (clock, times))?;
         Ok((updated, corrected.or_else(|| last.cloned())))
     }
 

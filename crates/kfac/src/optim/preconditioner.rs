@@ -1,0 +1,290 @@
+//! K-FAC in front of another optimizer: gradients in, preconditioned gradients out.
+
+use burn::{module::Module, optim::GradientsParams};
+
+use super::{
+    preconditioner_config::PreconditionerConfig,
+    report::{PhaseClock, PhaseTimes},
+    statistics::StatisticsUpdate,
+};
+use crate::{
+    capture::{Layers, ParameterTable},
+    cases::{Batch, check_batch},
+    curvature::{FisherEstimator, FisherInverse},
+    damping::{FactorRepair, PreparedFactors},
+    error::{Quantity, StepError},
+    loss::PredictiveDistribution,
+    network::Network,
+    random::{Purpose, RandomStream},
+    statistics::{FactorSet, RunningFactors},
+    vector::ParameterVector,
+};
+
+/// K-FAC as a preconditioner in front of any of Burn's optimizers; made by
+/// [`PreconditionerConfig::init`].
+///
+/// For what [`Kfac`](super::Kfac) does not fit: small and noisy mini-batches, schedules, penalties and
+/// momentum of another optimizer. Learning rate and damping are the user's to choose here.
+///
+/// # Definition
+///
+/// ```text
+/// D = ν F̃⁻¹ g      ν = min(1, √(κ / gᵀ F̃⁻¹ g))
+/// ```
+///
+/// with g the gradient of the layers' parameters, F̃ their approximate Fisher, damped by λ, and κ the
+/// norm constraint; ν is one without it. The gradient of a parameter that no block covers stays as it
+/// is: the parameter table says which these are.
+///
+/// For `D` to be the natural gradient, g has to be that of the mean over cases of the loss given to
+/// [`init`](PreconditionerConfig::init), for instance Burn's cross entropy with
+/// [`Categorical`](crate::Categorical).
+///
+/// # Example
+///
+/// ```
+/// use burn::{
+///     module::Module,
+///     nn::{Linear, LinearConfig, loss::CrossEntropyLossConfig},
+///     optim::{GradientsParams, SgdConfig},
+///     tensor::{Device, Distribution, Int, Tensor},
+/// };
+/// use kfac::{Batch, Categorical, Network, PreconditionerConfig, Tape};
+///
+/// #[derive(Module, Debug)]
+/// struct Classifier {
+///     hidden: Linear,
+///     last: Linear,
+/// }
+///
+/// impl Network for Classifier {
+///     type Input = Tensor<2>;
+///
+///     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+///         let hidden = tape.linear(&self.hidden, inputs).tanh();
+///         tape.linear(&self.last, hidden)
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::default().autodiff();
+/// let mut model = Classifier {
+///     hidden: LinearConfig::new(8, 6).init(&device),
+///     last: LinearConfig::new(6, 3).init(&device),
+/// };
+/// let inputs = Tensor::<2>::random([32, 8], Distribution::Default, &device);
+/// let classes = Tensor::<1, Int>::arange(0..32, &device) % 3;
+/// let batch = Batch::new(inputs.clone(), classes.clone().one_hot::<2>(3).float());
+///
+/// let loss = CrossEntropyLossConfig::new().init(&device);
+/// let mut sgd = SgdConfig::new().init();
+/// let mut kfac = PreconditionerConfig::new().init(&model, Categorical, &inputs)?;
+/// for _ in 0..3 {
+///     let outputs = model.forward(inputs.clone(), &mut Tape::off());
+///     let gradients = loss.forward(outputs, classes.clone()).backward();
+///     let gradients = GradientsParams::from_grads(gradients, &model);
+///     kfac.observe(&model, &batch)?;
+///     let gradients = kfac.precondition(&model, gradients)?;
+///     model = sgd.step(0.1, model, gradients);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # References
+///
+/// Martens and Grosse (2015), sections 4 to 6.3, arXiv 1503.05671; the norm constraint is that of Ba,
+/// Grosse and Martens (2017), *Distributed Second-Order Optimization using Kronecker-Factored
+/// Approximations*.
+#[derive(Clone, Debug)]
+pub struct Preconditioner<L> {
+    pub(super) config: PreconditionerConfig,
+    pub(super) loss: L,
+    pub(super) layers: Layers,
+    pub(super) table: ParameterTable,
+    pub(super) state: State,
+}
+
+/// What a call of `observe` changes.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    statistics: RunningFactors,
+    inverse: Option<FisherInverse>,
+    repairs: Vec<FactorRepair>,
+    observations: u64,
+}
+
+impl State {
+    /// Before the first call.
+    pub(super) fn new(statistics_cap: f64) -> Self {
+        Self {
+            statistics: RunningFactors::new(statistics_cap),
+            inverse: None,
+            repairs: Vec::new(),
+            observations: 0,
+        }
+    }
+}
+
+impl<L: PredictiveDistribution> Preconditioner<L> {
+    /// Takes a batch into the statistics, and refreshes the inverse, where these are due.
+    ///
+    /// Call it once an iteration, with the training batch or a part of it ([`Batch::slice`]). Only the
+    /// empirical Fisher reads the targets. The model stays as it is: batch normalisations are used with
+    /// their running statistics, which a training forward pass with [`Tape::off`](crate::Tape::off)
+    /// moves.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] where the batch is malformed or a factor is not finite. The preconditioner is then
+    /// exactly as before, and the call does not count for the schedule.
+    ///
+    /// # Cost
+    ///
+    /// Where statistics are due, a forward and backward pass over the batch and the second moments of
+    /// each layer's inputs and output gradients. A refresh adds the factorisations on the host, about
+    /// `d³` for a factor of dimension `d`. Nothing in other calls.
+    pub fn observe<M: Network>(
+        &mut self,
+        model: &M,
+        batch: &Batch<M::Input>,
+    ) -> Result<(), StepError> {
+        check_batch(batch)?;
+        let due = |period| self.state.observations.is_multiple_of(period);
+        let refresh = due(self.config.inverse_period);
+        let mut next = self.state.clone();
+        if due(self.config.statistics_period) {
+            let (statistics, corrected) = self.updated_statistics(model, batch, refresh)?;
+            next.statistics = statistics;
+            next.inverse = corrected.or(next.inverse);
+        }
+        if refresh {
+            let factors = next.statistics.factors();
+            let kind = self.config.curvature().inverse;
+            let last = next.inverse.as_ref();
+            let prepared = PreparedFactors::new(&self.layers, factors, kind, last);
+            let refreshed = prepared.inverse(self.config.gamma());
+            next.inverse = Some(refreshed.inverse);
+            next.repairs = refreshed.repairs;
+        }
+        next.observations += 1;
+        self.state = next;
+        Ok(())
+    }
+
+    /// The running factors with those of the batch taken in, and the inverse with the eigenvalues that
+    /// the batch corrects; a refresh replaces these, so they are left out before it.
+    fn updated_statistics<M: Network>(
+        &self,
+        model: &M,
+        batch: &Batch<M::Input>,
+        refresh: bool,
+    ) -> Result<(RunningFactors, Option<FisherInverse>), StepError> {
+        let config = &self.config;
+        let call = self.state.observations + 1;
+        let mut random = RandomStream::for_step(config.seed, call, Purpose::SampledTargets);
+        let update = StatisticsUpdate {
+            estimator: FisherEstimator {
+                layers: &self.layers,
+                loss: &self.loss,
+                estimate: config.fisher,
+                chunk_size: config.chunk_size,
+            },
+            settings: config.curvature(),
+            statistics: &self.state.statistics,
+            inverse: self.state.inverse.as_ref().filter(|_| !refresh),
+            weights: (config.statistics_cap, config.gamma()),
+        };
+        let clock = (&mut PhaseClock::start(), &mut PhaseTimes::default());
+        update.with((model, batch), &mut random, clock)
+    }
+
+    /// The gradients with those of the layers' parameters preconditioned, all others unchanged.
+    ///
+    /// A missing gradient counts as zero, and stays missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] before the first [`observe`](Self::observe), where the gradient of a layer or the
+    /// preconditioned one is not finite, and where the model is another one. The gradients of
+    /// parameters without a block are not looked at.
+    ///
+    /// # Cost
+    ///
+    /// `d_in d_out (d_in + d_out)` multiply-adds a layer, see
+    /// [`BlockInverse::multiply`](crate::curvature::BlockInverse::multiply).
+    pub fn precondition<M: Module>(
+        &self,
+        model: &M,
+        mut gradients: GradientsParams,
+    ) -> Result<GradientsParams, StepError> {
+        let inverse = self.inverse().ok_or(StepError::NotObserved)?;
+        let gradient = self.layers.vector_of(model, &gradients)?;
+        self.layers.check_finite(&gradient, Quantity::Gradient)?;
+        let preconditioned = inverse.multiply(&gradient);
+        self.layers
+            .check_finite(&preconditioned, Quantity::PreconditionedGradient)?;
+        let preconditioned = self.constrained(preconditioned, &gradient)?;
+        self.layers
+            .replace_gradients(model, &mut gradients, &preconditioned);
+        Ok(gradients)
+    }
+
+    /// `ν D` with `ν = min(1, √(κ / Dᵀ g))`.
+    fn constrained(
+        &self,
+        preconditioned: ParameterVector,
+        gradient: &ParameterVector,
+    ) -> Result<ParameterVector, StepError> {
+        let Some(kappa) = self.config.norm_constraint else {
+            return Ok(preconditioned);
+        };
+        let squared_norm = preconditioned.dot(gradient);
+        if !squared_norm.is_finite() {
+            return Err(StepError::NonFinite {
+                quantity: Quantity::PreconditionedGradient,
+                layer: None,
+            });
+        }
+        Ok(if squared_norm > kappa {
+            preconditioned.scaled((kappa / squared_norm).sqrt())
+        } else {
+            preconditioned
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &PreconditionerConfig {
+        &self.config
+    }
+
+    /// The number of calls of [`observe`](Self::observe) so far, those that failed not counted.
+    pub fn observations(&self) -> u64 {
+        self.state.observations
+    }
+
+    /// Which block covers each parameter of the model.
+    pub fn parameter_table(&self) -> &ParameterTable {
+        &self.table
+    }
+
+    /// The layers with a curvature block, in the order of the forward pass.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// The running estimates of the layers' factors; empty before the first batch.
+    pub fn factors(&self) -> &FactorSet {
+        self.state.statistics.factors()
+    }
+
+    /// The damped inverse in use; `None` before the first batch.
+    pub fn inverse(&self) -> Option<&FisherInverse> {
+        self.state.inverse.as_ref()
+    }
+
+    /// The factors that could not be factorised as asked in the last refresh, and what was done.
+    pub fn repairs(&self) -> &[FactorRepair] {
+        &self.state.repairs
+    }
+}
