@@ -8,6 +8,7 @@
 
 mod convolution;
 mod estimates;
+mod gradients;
 mod kinds;
 mod network;
 mod parameters;
@@ -21,6 +22,7 @@ use burn::{
 pub(crate) use convolution::{AxisShape, Convolution, ConvolutionNetwork, Padding};
 pub(crate) use estimates::{Estimate, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
+pub(crate) use gradients::{gradients, matrix, of_values};
 use kfac::{
     Batch, FisherEstimate, Kfac, KfacConfig, Layers, Network, Objective, ParameterVector,
     PredictiveDistribution, RandomStream, StepReport, linalg::host,
