@@ -23,7 +23,10 @@ use support::{
 const ROUNDING: f64 = 1e-11;
 /// Single precision, 6e-8, through sums of a hundred terms, and the gain of a normalisation of a few
 /// features.
-const SINGLE: f64 = 2e-5;
+const SINGLE: f64 = 6e-6;
+/// A step's coefficients come from central differences, of relative error 1e-9; only the rounding of
+/// sums over cases differs.
+const DIFFERENCES: f64 = 1e-9;
 const STEPS: usize = 10;
 
 /// Every kind, with every block that it may have.
@@ -299,7 +302,6 @@ fn the_default_settings_train_each_kind() {
             optimizer.step(&mut model, &batch).unwrap();
         }
         let after = optimizer.objective(&model, &batch).unwrap();
-        println!("{kind:?}, {block:?}: {before} -> {after}");
         assert!(
             after < 0.9 * before,
             "{kind:?}, {block:?}: {before} -> {after}"
@@ -322,7 +324,7 @@ fn the_first_step_is_the_same_in_either_order_of_cases() {
             (parameters.norm(), column(&parameters))
         };
         let ((norm, one), (other_norm, other)) = (step(&batch), step(&flipped));
-        assert_close(&format!("{kind:?}, {block:?}"), &one, &other, ROUNDING);
-        assert_near("‖θ‖", norm, other_norm, ROUNDING);
+        assert_close(&format!("{kind:?}, {block:?}"), &one, &other, DIFFERENCES);
+        assert_near("‖θ‖", norm, other_norm, DIFFERENCES);
     }
 }
