@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, kind::Basic};
 
 use crate::error::StepError;
 
@@ -26,7 +26,7 @@ pub trait Cases: Clone + Send {
     fn slice(&self, range: Range<usize>) -> Self;
 }
 
-impl<const D: usize> Cases for Tensor<D> {
+impl<const D: usize, K: Basic> Cases for Tensor<D, K> {
     fn len(&self) -> usize {
         self.dims()[0]
     }

@@ -238,6 +238,6 @@ impl Tape {
                 valid: record.valid,
             });
         }
-        pass
+        pass.by_case()
     }
 }

@@ -27,7 +27,7 @@ impl CapturedPass {
 
     /// The pass with one leading row for each case, see [`LayerUses::by_case`].
     #[must_use]
-    pub(crate) fn by_case(self) -> Self {
+    pub(super) fn by_case(self) -> Self {
         let cases = self.cases;
         let layers = self.layers.into_iter().map(|uses| uses.by_case(cases));
         Self {
@@ -107,7 +107,7 @@ impl LayerUses {
     /// The uses with one leading row for each of `cases` cases: a network may have folded positions
     /// into the axis of the cases.
     #[must_use]
-    pub(crate) fn by_case(self, cases: usize) -> Self {
+    fn by_case(self, cases: usize) -> Self {
         Self(self.0.into_iter().map(|u| u.by_case(cases)).collect())
     }
 

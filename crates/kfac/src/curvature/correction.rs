@@ -41,7 +41,8 @@ pub enum Eigenvalues {
     BatchMean,
 }
 
-/// Sums of squared gradients in the eigenbases of an inverse.
+/// Sums of squared gradients in the eigenbases of an inverse; of the gradients themselves where their
+/// mean is to be squared.
 #[derive(Debug)]
 pub(crate) struct CorrectionSums<'a> {
     inverse: &'a FisherInverse,
@@ -68,7 +69,7 @@ impl<'a> CorrectionSums<'a> {
             if bases.is_empty() || uses.is_empty() {
                 continue;
             }
-            let of_pass = squared_gradients(layer, uses, (&bases, self.eigenvalues));
+            let of_pass = rotated_gradients(layer, uses, (&bases, self.eigenvalues));
             if sums.is_empty() {
                 *sums = of_pass;
             } else {
@@ -82,16 +83,20 @@ impl<'a> CorrectionSums<'a> {
     /// The inverse with its eigenvalues `old_weight · old + (1 − old_weight) · new` of a batch of so many
     /// cases, damped by `γ²`.
     pub(crate) fn corrected(self, cases: usize, (old_weight, gamma): (f64, f64)) -> FisherInverse {
-        let sums = self.sums;
+        let (sums, eigenvalues) = (self.sums, self.eigenvalues);
         self.inverse.map_blocks(|layer, old| {
-            let new = sums[layer].iter().map(|sum| sum.clone() / cases as f64);
+            let squares = sums[layer].iter().map(|sum| match eigenvalues {
+                Eigenvalues::BatchMean => sum.clone() * sum.clone(),
+                Eigenvalues::PerCase | Eigenvalues::Kronecker => sum.clone(),
+            });
+            let new = squares.map(|sum| sum / cases as f64);
             old.corrected(new.collect(), (old_weight, gamma))
         })
     }
 }
 
-/// The sums over cases of the squared entries of the rotated gradients, one for each group.
-fn squared_gradients(
+/// What [`of_cases`] makes of the rotated gradients of all cases, one for each group.
+fn rotated_gradients(
     layer: &Layer,
     uses: &LayerUses,
     (bases, eigenvalues): (&[&EigenInverse], Eigenvalues),
@@ -123,11 +128,7 @@ fn squared_gradients(
             add(group, of_cases(a, g, eigenvalues));
         }
     }
-    let squared = |sum: Tensor<2>| match eigenvalues {
-        Eigenvalues::BatchMean => sum.clone() * sum,
-        Eigenvalues::PerCase | Eigenvalues::Kronecker => sum,
-    };
-    sums.into_iter().flatten().map(squared).collect()
+    sums.into_iter().flatten().collect()
 }
 
 /// `[n, R, d_A], [n, R, d_G] -> [d_A, d_G]`: the sum over cases of the squared gradients, or of the

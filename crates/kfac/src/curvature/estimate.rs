@@ -100,7 +100,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         batch: &Batch<M::Input>,
         random: &mut RandomStream,
     ) -> Result<FactorSet, StepError> {
-        let mut sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
+        let mut sums = Sums::new(self.layers, InverseStructure::BlockDiagonal, self.estimate);
         self.passes(model, batch, random, |pass, moments| {
             sums.accumulate(pass, moments);
         })?;
@@ -121,7 +121,7 @@ impl<L: PredictiveDistribution> FisherEstimator<'_, L> {
         random: &mut RandomStream,
     ) -> Result<FisherInverse, StepError> {
         let correction = CorrectionSums::new(inverse, eigenvalues);
-        let sums = Sums::new(self.layers, InverseStructure::BlockDiagonal);
+        let sums = Sums::new(self.layers, InverseStructure::BlockDiagonal, self.estimate);
         let mut sums = sums.correcting(correction);
         self.passes(model, batch, random, |pass, moments| {
             sums.accumulate(pass, moments);

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::{
-    capture::{BlockStructure, Layer, LayerUses, WeightSharing, sum_by_token},
+    capture::{BlockStructure, Layer, LayerKind, LayerUses, WeightSharing, sum_by_token},
     statistics::second_moment,
 };
 
@@ -14,6 +14,8 @@ pub(super) enum LayerMoments {
     Product(ProductMoments),
     /// The block itself, summed over cases.
     Block(Tensor<2>),
+    /// The gradient of a parameter on its own, summed over cases: its square is the diagonal block.
+    Gradient(Tensor<2>),
 }
 
 /// Sums for Kronecker products, one of each group.
@@ -36,25 +38,38 @@ pub(crate) enum Moments {
 }
 
 impl LayerMoments {
-    /// The sums over all uses of a layer in a pass over so many cases.
-    pub(super) fn of(layer: &Layer, uses: LayerUses, cases: usize, moments: Moments) -> Self {
-        if (layer.structure, layer.sharing) == (BlockStructure::Kronecker, WeightSharing::Expand) {
-            return Self::Product(expanded(layer, &uses, moments));
-        }
-        let uses = uses.by_case(cases);
+    /// The sums over all uses of a layer in a pass.
+    pub(super) fn of(layer: &Layer, uses: &LayerUses, moments: Moments) -> Self {
         match (layer.structure, layer.sharing) {
-            (BlockStructure::Kronecker, _) => Self::Product(reduced(layer, &uses, moments)),
+            (BlockStructure::Kronecker, WeightSharing::Expand) => {
+                Self::Product(expanded(layer, uses, moments))
+            }
+            (BlockStructure::Kronecker, WeightSharing::Reduce) => {
+                Self::Product(reduced(layer, uses, moments))
+            }
             (BlockStructure::DiagonalKronecker, sharing) => {
-                Self::Product(embedding(layer, &uses, (sharing, moments)))
+                Self::Product(embedding(layer, uses, (sharing, moments)))
+            }
+            (BlockStructure::Diagonal, _) if layer.kind == LayerKind::Parameter => {
+                Self::Gradient(gradients_of_cases(layer, uses))
             }
             (BlockStructure::Diagonal, _) => {
-                let d = gradients_of_cases(layer, &uses);
+                let d = gradients_of_cases(layer, uses);
                 let squares: Tensor<2> = (d.clone() * d).sum_dim(0);
                 Self::Block(squares.reshape([layer.activation_dimension(), layer.d_out]))
             }
             (BlockStructure::Full, _) => {
-                Self::Block(second_moment(gradients_of_cases(layer, &uses)))
+                Self::Block(second_moment(gradients_of_cases(layer, uses)))
             }
+        }
+    }
+
+    /// A sum of gradients squared; all else as it is.
+    #[must_use]
+    pub(super) fn squared(self) -> Self {
+        match self {
+            Self::Gradient(sum) => Self::Block(sum.clone() * sum),
+            moments => moments,
         }
     }
 
@@ -64,6 +79,7 @@ impl LayerMoments {
         match (self, pass) {
             (Self::Product(sum), Self::Product(pass)) => Self::Product(sum.plus(pass, moments)),
             (Self::Block(sum), Self::Block(pass)) => Self::Block(sum + pass),
+            (Self::Gradient(sum), Self::Gradient(pass)) => Self::Gradient(sum + pass),
             // A layer's block has one structure.
             (sum, _) => sum,
         }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     correction::CorrectionSums,
+    estimate::FisherEstimate,
     moments::{LayerMoments, Moments, ProductMoments},
     structure::InverseStructure,
 };
@@ -21,6 +22,7 @@ pub(crate) struct Sums<'a> {
     moments: Vec<Option<LayerMoments>>,
     links: Vec<Link>,
     correction: Option<CorrectionSums<'a>>,
+    estimate: FisherEstimate,
 }
 
 /// The sums between a layer and the next.
@@ -77,7 +79,11 @@ fn single_position(features: Tensor<3>) -> Tensor<2> {
 
 impl<'a> Sums<'a> {
     /// Sums of no case yet, for each layer and each link that the structure uses.
-    pub(crate) fn new(layers: &'a Layers, structure: InverseStructure) -> Self {
+    pub(crate) fn new(
+        layers: &'a Layers,
+        structure: InverseStructure,
+        estimate: FisherEstimate,
+    ) -> Self {
         let linked =
             |layer| structure == InverseStructure::BlockTridiagonal && layers.linked(layer);
         Self {
@@ -85,6 +91,7 @@ impl<'a> Sums<'a> {
             moments: vec![None; layers.len()],
             links: (0..layers.len()).map(linked).map(Link::new).collect(),
             correction: None,
+            estimate,
         }
     }
 
@@ -127,16 +134,10 @@ impl<'a> Sums<'a> {
     /// Takes in a pass.
     pub(crate) fn accumulate(&mut self, pass: CapturedPass, moments: Moments) {
         self.accumulate_links(&pass, moments);
-        let pass = match &mut self.correction {
-            Some(correction) => {
-                let pass = pass.by_case();
-                correction.accumulate(self.layers, &pass);
-                pass
-            }
-            None => pass,
-        };
-        let CapturedPass { cases, layers } = pass;
-        let all = self.layers.iter().zip(layers).zip(&mut self.moments);
+        if let Some(correction) = &mut self.correction {
+            correction.accumulate(self.layers, &pass);
+        }
+        let all = self.layers.iter().zip(pass.layers).zip(&mut self.moments);
         for ((layer, uses), sum) in all {
             if uses.is_empty() {
                 continue;
@@ -147,7 +148,12 @@ impl<'a> Sums<'a> {
             } else {
                 moments
             };
-            let of_pass = LayerMoments::of(layer, uses, cases, which);
+            let of_pass = LayerMoments::of(layer, &uses, which);
+            let of_pass = match self.estimate {
+                FisherEstimate::MonteCarlo => of_pass,
+                // Each pass is of one case then.
+                FisherEstimate::Exact | FisherEstimate::Empirical => of_pass.squared(),
+            };
             *sum = Some(match sum.take() {
                 None => of_pass,
                 Some(sum) => sum.plus(of_pass, which),
@@ -173,6 +179,7 @@ fn layer_factors(
     moments: Option<LayerMoments>,
     cases: usize,
 ) -> Result<LayerFactors, StepError> {
+    let moments = moments.map(LayerMoments::squared);
     let factors = moments.and_then(|moments| mean_factors(layer, moments, cases as f64));
     let Some(factors) = factors else {
         return Err(StepError::LayerNotReached {
@@ -198,7 +205,9 @@ fn mean_factors(layer: &Layer, moments: LayerMoments, cases: f64) -> Option<Laye
         (LayerMoments::Block(sum), BlockStructure::Full) => {
             return Some(LayerFactors::Full(sum / cases));
         }
-        (LayerMoments::Block(sum), _) => return Some(LayerFactors::Diagonal(sum / cases)),
+        (LayerMoments::Block(sum) | LayerMoments::Gradient(sum), _) => {
+            return Some(LayerFactors::Diagonal(sum / cases));
+        }
         (LayerMoments::Product(moments), _) => moments,
     };
     let pairs = activation.into_iter().zip(gradient);

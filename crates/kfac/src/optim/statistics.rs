@@ -42,7 +42,12 @@ impl<L: PredictiveDistribution> StatisticsUpdate<'_, L> {
         let correction = self
             .inverse
             .and_then(|inverse| CorrectionSums::new(inverse, eigenvalues));
-        let mut sums = Sums::new(self.estimator.layers, kind.structure).correcting(correction);
+        let mut sums = Sums::new(
+            self.estimator.layers,
+            kind.structure,
+            self.estimator.estimate,
+        )
+        .correcting(correction);
         self.estimator
             .passes(model, batch, random, |pass, moments| {
                 clock.lap(&mut times.curvature_pass);
