@@ -67,6 +67,11 @@ impl State {
             average: IterateAverage::new(config.averaging),
         }
     }
+
+    /// Whether the next step takes a refreshed inverse.
+    pub(super) fn refreshes(&self, config: &KfacConfig) -> bool {
+        self.calibrating || config.refreshes(self.iteration + 1)
+    }
 }
 
 impl<L: PredictiveDistribution> Kfac<L> {

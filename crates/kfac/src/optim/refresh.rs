@@ -67,7 +67,7 @@ pub(super) struct RefreshPoint<'a> {
 impl RefreshPoint<'_> {
     /// The work that is due.
     pub(super) fn work(&self) -> Refresh {
-        if !self.state.calibrating && !self.config.refreshes(self.iteration) {
+        if !self.state.refreshes(self.config) {
             return Refresh::Later(self.ahead());
         }
         if let Some(ahead) = &self.state.ahead {

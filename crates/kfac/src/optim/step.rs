@@ -116,7 +116,8 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             },
             settings: config.curvature(),
             statistics: &self.state.statistics,
-            inverse: last,
+            // A refreshed inverse has eigenvalues of its own.
+            inverse: last.filter(|_| !self.state.refreshes(config)),
             weights: (config.statistics_cap, self.state.gamma),
         };
         let (updated, corrected) =
