@@ -7,9 +7,8 @@ use burn::{
     tensor::{DType, Device, Tensor, TensorData},
 };
 use kfac::{
-    Batch, CoveragePolicy, FisherEstimate, Gaussian, InitError, Jvp, Kfac, KfacConfig,
-    LambdaAction, Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape,
-    linalg::host,
+    Batch, CoveragePolicy, FisherEstimate, Gaussian, InitError, Kfac, KfacConfig, LambdaAction,
+    Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape, linalg::host,
 };
 
 const INPUTS: usize = 3;
@@ -22,8 +21,6 @@ const CASES: usize = 8;
 struct Mlp {
     first: Linear,
     second: Linear,
-    /// Whether the directional derivatives are exact, and not differences.
-    exact: bool,
 }
 
 impl Network for Mlp {
@@ -32,22 +29,6 @@ impl Network for Mlp {
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let hidden = tape.linear(&self.first, inputs).tanh();
         tape.linear(&self.second, hidden)
-    }
-
-    fn jvp(&self, inputs: Tensor<2>, tangents: &[Self]) -> Option<Jvp> {
-        if !self.exact {
-            return None;
-        }
-        let hidden = self.first.forward(inputs.clone()).tanh();
-        let slope = (hidden.clone() * hidden.clone()) * -1.0 + 1.0;
-        let derivative = |tangent: &Self| {
-            let moved = tangent.first.forward(inputs.clone()) * slope.clone();
-            moved.matmul(self.second.weight.val()) + tangent.second.forward(hidden.clone())
-        };
-        Some(Jvp {
-            outputs: self.second.forward(hidden.clone()),
-            derivatives: tangents.iter().map(derivative).collect(),
-        })
     }
 }
 
@@ -138,7 +119,6 @@ fn mlp(dtype: DType) -> Mlp {
     Mlp {
         first: layer(INPUTS, HIDDEN, 0.3, dtype),
         second: layer(HIDDEN, OUTPUTS, 1.3, dtype),
-        exact: false,
     }
 }
 
@@ -478,43 +458,4 @@ fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
     let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
     assert!(!report.took_back_last_step);
     assert!(report.objective < expected);
-}
-
-#[test]
-fn chunks_change_a_step_by_rounding_only() {
-    let batch = batch(CASES, 1.0, DType::F64);
-    // Differences choose their distance by the chunk, so the derivatives are exact here.
-    let start = Mlp {
-        exact: true,
-        ..mlp(DType::F64)
-    };
-    let stepped = |chunk_size: usize| {
-        let config = config()
-            .with_fisher(FisherEstimate::Exact)
-            .with_statistics_fraction(1.0)
-            .with_chunk_size(chunk_size);
-        let mut model = start.clone();
-        let mut optimizer = config.init(&model, Gaussian, &batch.inputs).unwrap();
-        let report = optimizer.step(&mut model, &batch).unwrap();
-        (model_values(&model), report.alpha)
-    };
-    let (whole, alpha) = stepped(1000);
-    let (parts, alpha_of_parts) = stepped(3);
-    let largest = whole
-        .iter()
-        .fold(0.0_f64, |max, value| max.max(value.abs()));
-    let error = whole
-        .iter()
-        .zip(&parts)
-        .fold(0.0_f64, |max, (a, b)| max.max((a - b).abs()));
-    assert!(error < 1e-10 * largest, "{error} of {largest}");
-    assert!(
-        (alpha - alpha_of_parts).abs() < 1e-10 * alpha.abs(),
-        "alpha {alpha} and {alpha_of_parts}"
-    );
-    let moved = model_values(&start)
-        .iter()
-        .zip(&whole)
-        .any(|(a, b)| (a - b).abs() > 1e-6);
-    assert!(moved, "no step was taken");
 }

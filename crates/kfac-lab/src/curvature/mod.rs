@@ -2,6 +2,7 @@
 //! run, and compares it with what the file expects.
 
 mod blocks;
+mod build;
 mod case;
 mod compare;
 mod network;
@@ -25,9 +26,10 @@ use serde_json::{Map, Value, json};
 
 use crate::loss::Loss;
 use blocks::{block_members, ekfac_members, exact_block, in_rows, trace_pi};
+use build::Builder;
 pub use case::{Case, Damping, Estimator, LossName, Nested, Sharing};
 pub use compare::{Comparison, Deviation};
-use network::{Builder, CaseNetwork};
+use network::CaseNetwork;
 
 /// A curvature case to be computed.
 #[derive(Clone, Debug)]

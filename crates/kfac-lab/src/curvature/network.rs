@@ -1,46 +1,42 @@
 //! The network of a layer case, built of Burn's own layers.
 
-use anyhow::{Context, Result, bail, ensure};
 use burn::{
-    module::{Module, Param, ParamId, RunningState},
+    module::Module,
     nn::{
-        BatchNorm, Embedding, GroupNorm, LayerNorm, LayerNormConfig, Linear, PaddingConfig1d,
-        PaddingConfig2d, PaddingConfig3d, RmsNorm,
+        BatchNorm, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm,
         conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d},
     },
     tensor::{
-        DType, Device, Int, Tensor, TensorData,
+        Int, Tensor,
         activation::{relu, sigmoid, tanh},
     },
 };
 use kfac::{Network, Tape};
 
-use super::case::{ConvolutionSpec, LayerSpec, Nested, Weights};
-
 /// The network of a case. Its input rows are each case's numbers, its output rows each case's outputs.
 #[derive(Module, Debug)]
 pub(super) struct CaseNetwork {
-    linear: Vec<Linear>,
-    conv1d: Vec<Conv1d>,
-    conv2d: Vec<Conv2d>,
-    conv3d: Vec<Conv3d>,
-    conv_transpose1d: Vec<ConvTranspose1d>,
-    conv_transpose2d: Vec<ConvTranspose2d>,
-    conv_transpose3d: Vec<ConvTranspose3d>,
-    embedding: Vec<Embedding>,
-    layer_norm: Vec<LayerNorm>,
-    rms_norm: Vec<RmsNorm>,
-    group_norm: Vec<GroupNorm>,
-    batch_norm: Vec<BatchNorm>,
+    pub(super) linear: Vec<Linear>,
+    pub(super) conv1d: Vec<Conv1d>,
+    pub(super) conv2d: Vec<Conv2d>,
+    pub(super) conv3d: Vec<Conv3d>,
+    pub(super) conv_transpose1d: Vec<ConvTranspose1d>,
+    pub(super) conv_transpose2d: Vec<ConvTranspose2d>,
+    pub(super) conv_transpose3d: Vec<ConvTranspose3d>,
+    pub(super) embedding: Vec<Embedding>,
+    pub(super) layer_norm: Vec<LayerNorm>,
+    pub(super) rms_norm: Vec<RmsNorm>,
+    pub(super) group_norm: Vec<GroupNorm>,
+    pub(super) batch_norm: Vec<BatchNorm>,
     #[module(skip)]
-    operations: Vec<Operation>,
+    pub(super) operations: Vec<Operation>,
     #[module(skip)]
-    input_shape: Vec<usize>,
+    pub(super) input_shape: Vec<usize>,
 }
 
 /// What a layer of the case does, with the index of its parameters in their list.
 #[derive(Clone, Debug)]
-enum Operation {
+pub(super) enum Operation {
     Linear(usize),
     Conv1d(usize),
     Conv2d(usize),
@@ -248,305 +244,8 @@ fn by_channel(flow: Flow) -> Tensor<3> {
     flow.values.reshape([flow.shape[0], flow.shape[1], space])
 }
 
-/// Builds a network.
-pub(super) struct Builder {
-    network: CaseNetwork,
-    device: Device,
-    /// The identity of each layer's weight, where it owns one, by index in the case.
-    owners: Vec<Option<ParamId>>,
-}
-
-impl Builder {
-    /// The network of some layers, in double precision on an autodiff device, and the identity of each
-    /// layer's weight, where it owns one.
-    ///
-    /// # Errors
-    /// Where a layer's numbers do not have the shapes that its settings ask for.
-    pub(super) fn build(
-        model: &[LayerSpec],
-        input_shape: &[usize],
-        device: &Device,
-    ) -> Result<(CaseNetwork, Vec<Option<ParamId>>)> {
-        let mut builder = Self {
-            network: CaseNetwork::empty(input_shape),
-            device: device.clone(),
-            owners: Vec::new(),
-        };
-        for (index, spec) in model.iter().enumerate() {
-            let (operation, owner) = builder
-                .operation(spec)
-                .with_context(|| format!("layer {index}"))?;
-            builder.network.operations.push(operation);
-            builder.owners.push(owner);
-        }
-        Ok((builder.network, builder.owners))
-    }
-
-    fn operation(&mut self, spec: &LayerSpec) -> Result<(Operation, Option<ParamId>)> {
-        let (operation, owner) = match spec {
-            LayerSpec::Tanh => (Operation::Tanh, None),
-            LayerSpec::Sigmoid => (Operation::Sigmoid, None),
-            LayerSpec::Relu => (Operation::Relu, None),
-            LayerSpec::Flatten => (Operation::Flatten, None),
-            LayerSpec::MeanOverPositions => (Operation::MeanOverPositions, None),
-            LayerSpec::GlobalAvgPool2d => (Operation::GlobalAveragePool, None),
-            LayerSpec::Shared { of } => {
-                let shared = self.network.operations.get(*of).cloned();
-                (
-                    shared.with_context(|| format!("no layer {of} before"))?,
-                    None,
-                )
-            }
-            LayerSpec::SplitConcat { parts, layer } => {
-                let (inner, owner) = self.operation(layer)?;
-                (Operation::SplitConcat(*parts, Box::new(inner)), owner)
-            }
-            LayerSpec::Linear(weights) => {
-                let layer = self.linear(weights)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Linear(push(&mut self.network.linear, layer)),
-                    Some(owner),
-                )
-            }
-            LayerSpec::Embedding { weight } => {
-                let layer = Embedding {
-                    weight: self.parameter(weight)?,
-                };
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.embedding, layer);
-                (Operation::Embedding(at), Some(owner))
-            }
-            LayerSpec::LayerNorm { .. }
-            | LayerSpec::RmsNorm { .. }
-            | LayerSpec::GroupNorm { .. }
-            | LayerSpec::BatchNorm2d { .. } => self.normalisation(spec)?,
-            _ => self.convolution(spec)?,
-        };
-        Ok((operation, owner))
-    }
-
-    fn linear(&self, weights: &Weights) -> Result<Linear> {
-        let weight: Tensor<2> = self.tensor(&weights.weight)?;
-        Ok(Linear {
-            weight: trainable(weight.transpose()),
-            bias: self.bias(weights.bias_values.as_ref())?,
-        })
-    }
-
-    fn normalisation(&mut self, spec: &LayerSpec) -> Result<(Operation, Option<ParamId>)> {
-        match spec {
-            LayerSpec::LayerNorm { gamma, beta, eps } => {
-                let config = LayerNormConfig::new(gamma.values.len()).with_epsilon(*eps);
-                let mut layer = config.init(&self.device);
-                layer.gamma = self.parameter(gamma)?;
-                layer.beta = beta.as_ref().map(|beta| self.parameter(beta)).transpose()?;
-                let owner = layer.gamma.id;
-                let at = push(&mut self.network.layer_norm, layer);
-                Ok((Operation::LayerNorm(at), Some(owner)))
-            }
-            LayerSpec::RmsNorm { gamma, eps } => {
-                let layer = RmsNorm {
-                    gamma: self.parameter(gamma)?,
-                    epsilon: *eps,
-                };
-                let owner = layer.gamma.id;
-                let at = push(&mut self.network.rms_norm, layer);
-                Ok((Operation::RmsNorm(at), Some(owner)))
-            }
-            LayerSpec::GroupNorm {
-                groups,
-                gamma,
-                beta,
-                eps,
-            } => {
-                let layer = GroupNorm {
-                    num_channels: gamma.values.len(),
-                    gamma: Some(self.parameter(gamma)?),
-                    beta: Some(self.parameter(beta)?),
-                    num_groups: *groups,
-                    epsilon: *eps,
-                    affine: true,
-                };
-                let owner = layer.gamma.as_ref().map(|gamma| gamma.id);
-                let at = push(&mut self.network.group_norm, layer);
-                Ok((Operation::GroupNorm(at), owner))
-            }
-            LayerSpec::BatchNorm2d {
-                gamma,
-                beta,
-                eps,
-                mean,
-                var,
-            } => {
-                let layer = BatchNorm {
-                    gamma: self.parameter(gamma)?,
-                    beta: self.parameter(beta)?,
-                    training: Param::from_bool(false),
-                    running_mean: RunningState::new(self.tensor(mean)?),
-                    running_var: RunningState::new(self.tensor(var)?),
-                    momentum: 0.1,
-                    epsilon: *eps,
-                };
-                let owner = layer.gamma.id;
-                let at = push(&mut self.network.batch_norm, layer);
-                Ok((Operation::BatchNorm(at), Some(owner)))
-            }
-            _ => bail!("not a normalisation"),
-        }
-    }
-
-    fn convolution(&mut self, spec: &LayerSpec) -> Result<(Operation, Option<ParamId>)> {
-        Ok(match spec {
-            LayerSpec::Conv1d(spec) => {
-                let layer = self.conv1d(spec)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Conv1d(push(&mut self.network.conv1d, layer)),
-                    Some(owner),
-                )
-            }
-            LayerSpec::Conv2d(spec) => {
-                let layer = self.conv2d(spec)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Conv2d(push(&mut self.network.conv2d, layer)),
-                    Some(owner),
-                )
-            }
-            LayerSpec::Conv3d(spec) => {
-                let layer = self.conv3d(spec)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Conv3d(push(&mut self.network.conv3d, layer)),
-                    Some(owner),
-                )
-            }
-            LayerSpec::ConvTranspose1d(spec) => {
-                let layer = self.conv_transpose1d(spec)?;
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.conv_transpose1d, layer);
-                (Operation::ConvTranspose1d(at), Some(owner))
-            }
-            LayerSpec::ConvTranspose2d(spec) => {
-                let layer = self.conv_transpose2d(spec)?;
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.conv_transpose2d, layer);
-                (Operation::ConvTranspose2d(at), Some(owner))
-            }
-            LayerSpec::ConvTranspose3d(spec) => {
-                let layer = self.conv_transpose3d(spec)?;
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.conv_transpose3d, layer);
-                (Operation::ConvTranspose3d(at), Some(owner))
-            }
-            _ => bail!("not a convolution"),
-        })
-    }
-
-    fn conv1d(&self, spec: &ConvolutionSpec) -> Result<Conv1d> {
-        let [padding] = axes(&spec.padding)?;
-        Ok(Conv1d {
-            weight: self.parameter(&spec.weight)?,
-            bias: self.bias(spec.bias_values.as_ref())?,
-            stride: axes::<1>(&spec.stride)?[0],
-            kernel_size: axes::<1>(&spec.kernel)?[0],
-            dilation: axes::<1>(&spec.dilation)?[0],
-            groups: spec.groups,
-            padding: PaddingConfig1d::Explicit(padding, padding),
-        })
-    }
-
-    fn conv2d(&self, spec: &ConvolutionSpec) -> Result<Conv2d> {
-        let [height, width] = axes(&spec.padding)?;
-        Ok(Conv2d {
-            weight: self.parameter(&spec.weight)?,
-            bias: self.bias(spec.bias_values.as_ref())?,
-            stride: axes(&spec.stride)?,
-            kernel_size: axes(&spec.kernel)?,
-            dilation: axes(&spec.dilation)?,
-            groups: spec.groups,
-            padding: PaddingConfig2d::Explicit(height, width, height, width),
-        })
-    }
-
-    fn conv3d(&self, spec: &ConvolutionSpec) -> Result<Conv3d> {
-        let [depth, height, width] = axes(&spec.padding)?;
-        Ok(Conv3d {
-            weight: self.parameter(&spec.weight)?,
-            bias: self.bias(spec.bias_values.as_ref())?,
-            stride: axes(&spec.stride)?,
-            kernel_size: axes(&spec.kernel)?,
-            dilation: axes(&spec.dilation)?,
-            groups: spec.groups,
-            padding: PaddingConfig3d::Explicit(depth, height, width),
-        })
-    }
-
-    fn conv_transpose1d(&self, spec: &ConvolutionSpec) -> Result<ConvTranspose1d> {
-        Ok(ConvTranspose1d {
-            channels: channels(spec),
-            weight: self.parameter(&spec.weight)?,
-            bias: self.bias(spec.bias_values.as_ref())?,
-            stride: axes::<1>(&spec.stride)?[0],
-            kernel_size: axes::<1>(&spec.kernel)?[0],
-            dilation: axes::<1>(&spec.dilation)?[0],
-            groups: spec.groups,
-            padding: axes::<1>(&spec.padding)?[0],
-            padding_out: output_padding::<1>(spec)?[0],
-        })
-    }
-
-    fn conv_transpose2d(&self, spec: &ConvolutionSpec) -> Result<ConvTranspose2d> {
-        Ok(ConvTranspose2d {
-            channels: channels(spec),
-            weight: self.parameter(&spec.weight)?,
-            bias: self.bias(spec.bias_values.as_ref())?,
-            stride: axes(&spec.stride)?,
-            kernel_size: axes(&spec.kernel)?,
-            dilation: axes(&spec.dilation)?,
-            groups: spec.groups,
-            padding: axes(&spec.padding)?,
-            padding_out: output_padding(spec)?,
-        })
-    }
-
-    fn conv_transpose3d(&self, spec: &ConvolutionSpec) -> Result<ConvTranspose3d> {
-        Ok(ConvTranspose3d {
-            channels: channels(spec),
-            weight: self.parameter(&spec.weight)?,
-            bias: self.bias(spec.bias_values.as_ref())?,
-            stride: axes(&spec.stride)?,
-            kernel_size: axes(&spec.kernel)?,
-            dilation: axes(&spec.dilation)?,
-            groups: spec.groups,
-            padding: axes(&spec.padding)?,
-            padding_out: output_padding(spec)?,
-        })
-    }
-
-    fn bias(&self, values: Option<&Nested>) -> Result<Option<Param<Tensor<1>>>> {
-        let values = values.filter(|values| !values.values.is_empty());
-        values.map(|values| self.parameter(values)).transpose()
-    }
-
-    fn parameter<const D: usize>(&self, nested: &Nested) -> Result<Param<Tensor<D>>> {
-        Ok(trainable(self.tensor(nested)?))
-    }
-
-    fn tensor<const D: usize>(&self, nested: &Nested) -> Result<Tensor<D>> {
-        ensure!(
-            nested.shape.len() == D,
-            "expected a parameter with {D} axes, found one of shape {:?}",
-            nested.shape
-        );
-        let data = TensorData::new(nested.values.clone(), nested.shape.clone());
-        Ok(Tensor::from_data(data, (&self.device, DType::F64)))
-    }
-}
-
 impl CaseNetwork {
-    fn empty(input_shape: &[usize]) -> Self {
+    pub(super) fn empty(input_shape: &[usize]) -> Self {
         Self {
             linear: Vec::new(),
             conv1d: Vec::new(),
@@ -564,33 +263,4 @@ impl CaseNetwork {
             input_shape: input_shape.to_vec(),
         }
     }
-}
-
-fn trainable<const D: usize>(tensor: Tensor<D>) -> Param<Tensor<D>> {
-    Param::from_tensor(tensor)
-}
-
-fn push<T>(list: &mut Vec<T>, item: T) -> usize {
-    list.push(item);
-    list.len() - 1
-}
-
-fn axes<const S: usize>(numbers: &[usize]) -> Result<[usize; S]> {
-    numbers
-        .try_into()
-        .ok()
-        .with_context(|| format!("expected {S} numbers, one an axis, found {numbers:?}"))
-}
-
-fn output_padding<const S: usize>(spec: &ConvolutionSpec) -> Result<[usize; S]> {
-    if spec.output_padding.is_empty() {
-        return Ok([0; S]);
-    }
-    axes(&spec.output_padding)
-}
-
-fn channels(spec: &ConvolutionSpec) -> [usize; 2] {
-    let shape = &spec.weight.shape;
-    let size = |axis: usize| shape.get(axis).copied().unwrap_or(1);
-    [size(0), size(1) * spec.groups]
 }

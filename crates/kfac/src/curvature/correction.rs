@@ -119,7 +119,7 @@ fn rotated_gradients(
         });
     };
     let form = (layer.kind.groups(), layer.bias.is_some());
-    let elements = layer.activation_dimension() * layer.d_out + uses.made_elements();
+    let elements = uses.made_elements() + elements_of_case(layer, &gradients, eigenvalues);
     for piece in pieces(uses.cases(), elements) {
         let features = uses.features(&piece, form);
         for (group, features) in features.into_iter().enumerate() {
@@ -129,6 +129,14 @@ fn rotated_gradients(
         }
     }
     sums.into_iter().flatten().collect()
+}
+
+/// The elements of each case's gradient, where [`of_cases`] forms it.
+fn elements_of_case(layer: &Layer, gradients: &Tensor<3>, eigenvalues: Eigenvalues) -> usize {
+    match (eigenvalues, gradients.dims()[1]) {
+        (Eigenvalues::BatchMean, _) | (_, 1) => 0,
+        _ => layer.activation_dimension() * layer.d_out,
+    }
 }
 
 /// `[n, R, d_A], [n, R, d_G] -> [d_A, d_G]`: the sum over cases of the squared gradients, or of the
