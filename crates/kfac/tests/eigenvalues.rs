@@ -8,7 +8,7 @@ use faer::Mat;
 use kfac::{
     Batch, Categorical, ConfigFault, DampingScheme, Eigenvalues, FisherEstimate, Gaussian,
     InitError, InverseMethod, InverseStructure, KfacConfig, LayerFactors, Network, PiNorm,
-    PredictiveDistribution, RandomStream, WeightSharing,
+    PredictiveDistribution, RandomStream, RefreshTiming, WeightSharing,
     curvature::{BlockInverse, EigenInverse, FisherEstimator, FisherInverse, exact},
     linalg::kronecker,
     statistics::FactorSet,
@@ -331,13 +331,18 @@ fn eigenvalues(inverse: &FisherInverse) -> Vec<EigenInverse> {
 
 #[test]
 fn between_refreshes_eigenvalues_follow_their_running_average() {
+    assert_eigenvalues_follow(RefreshTiming::AtOnce);
+    assert_eigenvalues_follow(RefreshTiming::Ahead);
+}
+
+fn assert_eigenvalues_follow(timing: RefreshTiming) {
     let (cap, period) = (0.8, 4);
     let config = ekfac_config()
         .with_statistics_cap(cap)
         .with_initial_refreshes(1)
         .with_inverse_period(period)
         .with_gamma_period(period)
-        .with_refresh_timing(kfac::RefreshTiming::AtOnce);
+        .with_refresh_timing(timing);
     for kind in KINDS {
         let mut model = kind.model(1);
         let example: Tensor<2> = Kind::batch(1, 0).inputs;
@@ -366,7 +371,7 @@ fn between_refreshes_eigenvalues_follow_their_running_average() {
                 .zip(eigenvalues(after))
                 .zip(new);
             for ((old, after), new) in pairs {
-                let what = format!("{kind:?}, iteration {iteration}");
+                let what = format!("{kind:?}, {timing:?}, iteration {iteration}");
                 let mean =
                     dense(&old.eigenvalues) * faer::Scale(cap) + new * faer::Scale(1.0 - cap);
                 assert_close(&what, &dense(&after.eigenvalues), &mean, ROUNDING);

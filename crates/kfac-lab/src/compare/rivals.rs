@@ -113,8 +113,12 @@ impl FromStr for RivalChoice {
         };
         let parse = |setting: &str| {
             let value = setting.parse::<f64>().ok();
-            let value = value.filter(|value| value.is_finite() && *value >= least);
-            value.ok_or(format!("the setting of {name} is {setting}, expected a learning rate above 0, or a size of batches for kfac-jax"))
+            let whole = |value: f64| rival != Rival::KfacJax || value.fract() == 0.0;
+            let good = |value: &f64| value.is_finite() && *value >= least && whole(*value);
+            value.filter(good).ok_or(format!(
+                "the setting of {name} is {setting}, expected a learning rate above 0, or a whole number of \
+                 cases for kfac-jax"
+            ))
         };
         let setting = setting.map(parse).transpose()?;
         Ok(Self { rival, setting })
@@ -151,7 +155,14 @@ mod tests {
 
     #[test]
     fn what_is_no_rival_is_refused() {
-        for text in ["lbfgs", "nag:", "nag:-1", "nag:fast", "kfac-jax:0"] {
+        for text in [
+            "lbfgs",
+            "nag:",
+            "nag:-1",
+            "nag:fast",
+            "kfac-jax:0",
+            "kfac-jax:250.5",
+        ] {
             assert!(text.parse::<RivalChoice>().is_err(), "{text}");
         }
     }
