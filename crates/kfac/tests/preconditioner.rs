@@ -9,13 +9,13 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, Categorical, DampingScheme, Eigenvalues, FisherEstimate, Gaussian, InverseMethod,
-    InverseStructure, KroneckerFactors, Network, ParameterVector, PiNorm, Preconditioner,
-    PreconditionerConfig, Tape,
+    Batch, Categorical, DampingScheme, Eigenvalues, Gaussian, InverseMethod, InverseStructure,
+    KroneckerFactors, Network, ParameterVector, PiNorm, Preconditioner, PreconditionerConfig, Tape,
     curvature::EigenInverse,
     damping::factored_pi,
     linalg::{host, kronecker},
 };
+use support::preconditioning::{LAMBDA, SPEC, batch, config, ekfac, preconditioner};
 use support::{
     Activation, Kind, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense, gradients,
     matrix, normal, of_values, randomised, solve,
@@ -23,31 +23,6 @@ use support::{
 
 /// A solve with a damped matrix of condition below 1e4, in double precision.
 const ROUNDING: f64 = 1e-11;
-
-const SPEC: Spec<'static> = Spec::new(&[3, 4, 2], Activation::Tanh);
-const LAMBDA: f64 = 0.01;
-
-fn config() -> PreconditionerConfig {
-    PreconditionerConfig::new()
-        .with_lambda(LAMBDA)
-        .with_fisher(FisherEstimate::Exact)
-}
-
-fn exact_damping() -> PreconditionerConfig {
-    config().with_damping(DampingScheme::ExactTikhonov)
-}
-
-fn ekfac() -> PreconditionerConfig {
-    exact_damping().with_eigenvalues(Eigenvalues::PerCase)
-}
-
-fn batch(seed: u64) -> Batch<Tensor<2>> {
-    SPEC.batch(&Gaussian, 9, seed)
-}
-
-fn preconditioner(config: &PreconditionerConfig, model: &Mlp) -> Preconditioner<Gaussian> {
-    config.init(model, Gaussian, &batch(1).inputs).unwrap()
-}
 
 /// The matrix of a column that has its rows one after another.
 fn of_rows(column: &Mat<f64>, like: &Mat<f64>) -> Mat<f64> {

@@ -13,37 +13,13 @@ use burn::{
     tensor::{DType, Tensor},
 };
 use kfac::{
-    Batch, ConfigFault, Coverage, CoveragePolicy, DampingScheme, Eigenvalues, FactorKind,
-    FisherEstimate, Gaussian, InitError, InverseMethod, InverseStructure, Network, Preconditioner,
+    Batch, ConfigFault, Coverage, CoveragePolicy, Eigenvalues, FactorKind, FisherEstimate,
+    Gaussian, InitError, InverseMethod, InverseStructure, Network, Preconditioner,
     PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, curvature::FisherInverse,
     linalg::host,
 };
-use support::{Activation, Mlp, Spec, column, gradients, linear, normal, of_values};
-
-const SPEC: Spec<'static> = Spec::new(&[3, 4, 2], Activation::Tanh);
-const LAMBDA: f64 = 0.01;
-
-fn config() -> PreconditionerConfig {
-    PreconditionerConfig::new()
-        .with_lambda(LAMBDA)
-        .with_fisher(FisherEstimate::Exact)
-}
-
-fn exact_damping() -> PreconditionerConfig {
-    config().with_damping(DampingScheme::ExactTikhonov)
-}
-
-fn ekfac() -> PreconditionerConfig {
-    exact_damping().with_eigenvalues(Eigenvalues::PerCase)
-}
-
-fn batch(seed: u64) -> Batch<Tensor<2>> {
-    SPEC.batch(&Gaussian, 9, seed)
-}
-
-fn preconditioner(config: &PreconditionerConfig, model: &Mlp) -> Preconditioner<Gaussian> {
-    config.init(model, Gaussian, &batch(1).inputs).unwrap()
-}
+use support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
+use support::{Mlp, column, gradients, linear, normal, of_values};
 
 fn tensor_bits(tensor: &Tensor<2>) -> Vec<u64> {
     let values: Vec<f64> = host::to_vec(tensor);

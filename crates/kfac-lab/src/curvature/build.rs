@@ -71,19 +71,15 @@ impl Builder {
             }
             LayerSpec::Linear(weights) => {
                 let layer = self.linear(weights)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Linear(push(&mut self.network.linear, layer)),
-                    Some(owner),
-                )
+                let own = (layer.weight.id, layer);
+                add(own, &mut self.network.linear, Operation::Linear)
             }
             LayerSpec::Embedding { weight } => {
                 let layer = Embedding {
                     weight: self.parameter(weight)?,
                 };
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.embedding, layer);
-                (Operation::Embedding(at), Some(owner))
+                let own = (layer.weight.id, layer);
+                add(own, &mut self.network.embedding, Operation::Embedding)
             }
             LayerSpec::LayerNorm { .. }
             | LayerSpec::RmsNorm { .. }
@@ -97,7 +93,7 @@ impl Builder {
     fn linear(&self, weights: &Weights) -> Result<Linear> {
         let weight: Tensor<2> = self.tensor(&weights.weight)?;
         Ok(Linear {
-            weight: trainable(weight.transpose()),
+            weight: Param::from_tensor(weight.transpose()),
             bias: self.bias(weights.bias_values.as_ref())?,
         })
     }
@@ -109,18 +105,16 @@ impl Builder {
                 let mut layer = config.init(&self.device);
                 layer.gamma = self.parameter(gamma)?;
                 layer.beta = beta.as_ref().map(|beta| self.parameter(beta)).transpose()?;
-                let owner = layer.gamma.id;
-                let at = push(&mut self.network.layer_norm, layer);
-                Ok((Operation::LayerNorm(at), Some(owner)))
+                let own = (layer.gamma.id, layer);
+                Ok(add(own, &mut self.network.layer_norm, Operation::LayerNorm))
             }
             LayerSpec::RmsNorm { gamma, eps } => {
                 let layer = RmsNorm {
                     gamma: self.parameter(gamma)?,
                     epsilon: *eps,
                 };
-                let owner = layer.gamma.id;
-                let at = push(&mut self.network.rms_norm, layer);
-                Ok((Operation::RmsNorm(at), Some(owner)))
+                let own = (layer.gamma.id, layer);
+                Ok(add(own, &mut self.network.rms_norm, Operation::RmsNorm))
             }
             LayerSpec::GroupNorm {
                 groups,
@@ -128,17 +122,19 @@ impl Builder {
                 beta,
                 eps,
             } => {
+                let channels = gamma.values.len();
+                let gamma = self.parameter(gamma)?;
+                let owner = gamma.id;
                 let layer = GroupNorm {
-                    num_channels: gamma.values.len(),
-                    gamma: Some(self.parameter(gamma)?),
+                    num_channels: channels,
+                    gamma: Some(gamma),
                     beta: Some(self.parameter(beta)?),
                     num_groups: *groups,
                     epsilon: *eps,
                     affine: true,
                 };
-                let owner = layer.gamma.as_ref().map(|gamma| gamma.id);
-                let at = push(&mut self.network.group_norm, layer);
-                Ok((Operation::GroupNorm(at), owner))
+                let own = (owner, layer);
+                Ok(add(own, &mut self.network.group_norm, Operation::GroupNorm))
             }
             LayerSpec::BatchNorm2d {
                 gamma,
@@ -156,9 +152,8 @@ impl Builder {
                     momentum: 0.1,
                     epsilon: *eps,
                 };
-                let owner = layer.gamma.id;
-                let at = push(&mut self.network.batch_norm, layer);
-                Ok((Operation::BatchNorm(at), Some(owner)))
+                let own = (layer.gamma.id, layer);
+                Ok(add(own, &mut self.network.batch_norm, Operation::BatchNorm))
             }
             _ => bail!("not a normalisation"),
         }
@@ -168,45 +163,45 @@ impl Builder {
         Ok(match spec {
             LayerSpec::Conv1d(spec) => {
                 let layer = self.conv1d(spec)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Conv1d(push(&mut self.network.conv1d, layer)),
-                    Some(owner),
-                )
+                let own = (layer.weight.id, layer);
+                add(own, &mut self.network.conv1d, Operation::Conv1d)
             }
             LayerSpec::Conv2d(spec) => {
                 let layer = self.conv2d(spec)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Conv2d(push(&mut self.network.conv2d, layer)),
-                    Some(owner),
-                )
+                let own = (layer.weight.id, layer);
+                add(own, &mut self.network.conv2d, Operation::Conv2d)
             }
             LayerSpec::Conv3d(spec) => {
                 let layer = self.conv3d(spec)?;
-                let owner = layer.weight.id;
-                (
-                    Operation::Conv3d(push(&mut self.network.conv3d, layer)),
-                    Some(owner),
-                )
+                let own = (layer.weight.id, layer);
+                add(own, &mut self.network.conv3d, Operation::Conv3d)
             }
             LayerSpec::ConvTranspose1d(spec) => {
                 let layer = self.conv_transpose1d(spec)?;
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.conv_transpose1d, layer);
-                (Operation::ConvTranspose1d(at), Some(owner))
+                let own = (layer.weight.id, layer);
+                add(
+                    own,
+                    &mut self.network.conv_transpose1d,
+                    Operation::ConvTranspose1d,
+                )
             }
             LayerSpec::ConvTranspose2d(spec) => {
                 let layer = self.conv_transpose2d(spec)?;
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.conv_transpose2d, layer);
-                (Operation::ConvTranspose2d(at), Some(owner))
+                let own = (layer.weight.id, layer);
+                add(
+                    own,
+                    &mut self.network.conv_transpose2d,
+                    Operation::ConvTranspose2d,
+                )
             }
             LayerSpec::ConvTranspose3d(spec) => {
                 let layer = self.conv_transpose3d(spec)?;
-                let owner = layer.weight.id;
-                let at = push(&mut self.network.conv_transpose3d, layer);
-                (Operation::ConvTranspose3d(at), Some(owner))
+                let own = (layer.weight.id, layer);
+                add(
+                    own,
+                    &mut self.network.conv_transpose3d,
+                    Operation::ConvTranspose3d,
+                )
             }
             _ => bail!("not a convolution"),
         })
@@ -299,7 +294,7 @@ impl Builder {
     }
 
     fn parameter<const D: usize>(&self, nested: &Nested) -> Result<Param<Tensor<D>>> {
-        Ok(trainable(self.tensor(nested)?))
+        Ok(Param::from_tensor(self.tensor(nested)?))
     }
 
     fn tensor<const D: usize>(&self, nested: &Nested) -> Result<Tensor<D>> {
@@ -313,13 +308,14 @@ impl Builder {
     }
 }
 
-fn trainable<const D: usize>(tensor: Tensor<D>) -> Param<Tensor<D>> {
-    Param::from_tensor(tensor)
-}
-
-fn push<T>(list: &mut Vec<T>, item: T) -> usize {
-    list.push(item);
-    list.len() - 1
+/// Puts a layer into its list: what applies it, and the identity of its weight.
+fn add<T>(
+    (owner, layer): (ParamId, T),
+    list: &mut Vec<T>,
+    operation: fn(usize) -> Operation,
+) -> (Operation, Option<ParamId>) {
+    list.push(layer);
+    (operation(list.len() - 1), Some(owner))
 }
 
 fn axes<const S: usize>(numbers: &[usize]) -> Result<[usize; S]> {

@@ -122,21 +122,16 @@ impl Tape {
         layer: &InstanceNorm,
         input: Tensor<D>,
     ) -> Tensor<D> {
-        let Some(gamma) = &layer.gamma else {
-            return layer.forward(input);
+        // It is the group normalisation with a group for each channel.
+        let groups = GroupNorm {
+            gamma: layer.gamma.clone(),
+            beta: layer.beta.clone(),
+            num_groups: layer.num_channels,
+            num_channels: layer.num_channels,
+            epsilon: layer.epsilon,
+            affine: layer.affine,
         };
-        let plain = |input| {
-            let mut plain = layer.clone();
-            plain.gamma = Some(ones(gamma));
-            plain.beta = layer.beta.as_ref().map(zeros);
-            plain.forward(input)
-        };
-        self.scale_shift(
-            (gamma, layer.beta.as_ref()),
-            (input, FeatureAxis::Channels),
-            |input| layer.forward(input),
-            plain,
-        )
+        self.group_norm(&groups, input)
     }
 
     /// Calls a batch normalisation; its scale and shift get a block.

@@ -70,7 +70,7 @@ impl Layers {
     }
 
     /// Whether the network has batch normalisations, whose statistics are to be kept up to date.
-    pub(super) fn normalises(&self) -> bool {
+    pub(crate) fn normalises(&self) -> bool {
         self.normalises
     }
 

@@ -15,7 +15,7 @@ mod uses;
 pub use attention::AttentionMasks;
 pub use layer::{BlockStructure, Layer, LayerKind, LayerOptions, ScaleShiftBlock, WeightSharing};
 pub use layers::Layers;
-pub(crate) use normalisation::FormerStatistics;
+pub(crate) use normalisation::{BatchStatistics, FormerStatistics};
 pub use table::{Block, Coverage, ParameterRow, ParameterTable};
 pub use tape::Tape;
 pub(crate) use uses::{CapturedPass, LayerUses, pieces, sum_by_token};

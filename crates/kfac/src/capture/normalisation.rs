@@ -2,11 +2,8 @@
 
 use burn::{module::RunningState, nn::BatchNorm, tensor::Tensor};
 
-use super::{
-    layers::Layers,
-    tape::{Mode, Tape},
-};
-use crate::{cases::Cases, network::Network, statistics::old_weight};
+use super::tape::{Mode, Tape};
+use crate::{network::Network, statistics::old_weight};
 
 /// The statistics of a batch, for the batch normalisations of a network.
 #[derive(Debug, Default)]
@@ -24,27 +21,18 @@ struct Statistics {
 #[derive(Debug, Default)]
 pub(crate) struct FormerStatistics(Vec<([RunningState<Tensor<1>>; 2], [Tensor<1>; 2])>);
 
-impl Layers {
+impl BatchStatistics {
     /// The statistics of a batch at the model's parameters, each layer seeing inputs normalised by
     /// the batch's own.
-    pub(crate) fn batch_statistics<M: Network>(
-        &self,
-        model: &M,
-        inputs: M::Input,
-    ) -> BatchStatistics {
-        if !self.normalises() || inputs.is_empty() {
-            return BatchStatistics::default();
-        }
-        let mut tape = Tape::new(Mode::Normalise(BatchStatistics::default()));
+    pub(crate) fn of<M: Network>(model: &M, inputs: M::Input) -> Self {
+        let mut tape = Tape::new(Mode::Normalise(Self::default()));
         let _ = model.clone().no_grad().forward(inputs, &mut tape);
         match tape.mode {
             Mode::Normalise(statistics) => statistics,
-            _ => BatchStatistics::default(),
+            _ => Self::default(),
         }
     }
-}
 
-impl BatchStatistics {
     /// Takes the statistics of a layer's input, and normalises it by them.
     pub(super) fn take<const D: usize>(
         &mut self,

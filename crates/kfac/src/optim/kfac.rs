@@ -9,7 +9,7 @@ use super::{
     step::{Advance, Step},
 };
 use crate::{
-    capture::{FormerStatistics, Layers, ParameterTable},
+    capture::{BatchStatistics, FormerStatistics, Layers, ParameterTable},
     cases::{Batch, Cases},
     curvature::FisherInverse,
     damping::{DampingStart, LambdaAction, LevenbergMarquardt},
@@ -110,14 +110,14 @@ impl<L: PredictiveDistribution> Kfac<L> {
         batch: &Batch<M::Input>,
     ) -> FormerStatistics {
         let config = &self.config;
-        if batch.is_empty() {
+        if batch.is_empty() || !self.layers.normalises() {
             return FormerStatistics::default();
         }
         let cases = batch
             .head(config.statistics_fraction, config.model_min_cases)
             .inputs;
         let cases = cases.slice(0..cases.len().min(config.chunk_size));
-        let statistics = self.layers.batch_statistics(model, cases);
+        let statistics = BatchStatistics::of(model, cases);
         statistics.move_running(self.state.iteration + 1)
     }
 

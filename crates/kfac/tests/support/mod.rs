@@ -12,6 +12,7 @@ mod gradients;
 mod kinds;
 mod network;
 mod parameters;
+pub(crate) mod preconditioning;
 mod sequences;
 mod setting;
 
