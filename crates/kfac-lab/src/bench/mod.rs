@@ -95,8 +95,8 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
     }
     let mut products = Vec::new();
     for _ in 0..options.rounds {
-        products.push(product_rate(&device, options.precision));
         for _ in 0..period(&options.kfac) {
+            products.push(product_rate(&device, options.precision));
             for contestant in &mut contestants {
                 contestant.step(|| batches.next(size))?;
             }
@@ -135,14 +135,14 @@ fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
     ]
 }
 
-/// Operations a second of a plain product of two square matrices, the best of five.
+/// Operations a second of a plain product of two square matrices, the best of three.
 fn product_rate(device: &Device, precision: Precision) -> f64 {
     let matrix = || {
         let options = (device, precision.dtype());
         Tensor::<2>::random([PRODUCT, PRODUCT], Distribution::Default, options)
     };
     let (a, b) = (matrix(), matrix());
-    let seconds = (0..5).map(|_| {
+    let seconds = (0..3).map(|_| {
         let start = Instant::now();
         let _ = std::hint::black_box(a.clone().matmul(b.clone()));
         start.elapsed().as_secs_f64()

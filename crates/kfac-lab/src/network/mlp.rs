@@ -3,46 +3,12 @@
 use burn::{
     module::{Module, Param},
     nn::Linear,
-    tensor::{
-        Device, Tensor, TensorData,
-        activation::{sigmoid, tanh},
-    },
+    tensor::{Device, Tensor, TensorData},
 };
 use kfac::{Jvp, Network, Tape};
-use serde::{Deserialize, Serialize};
 
+use super::Activation;
 use crate::{initialise::LayerWeights, precision::Precision};
-
-/// The nonlinearity of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `1 / (1 + e^(−s))`.
-    Logistic,
-    /// The hyperbolic tangent.
-    Tanh,
-    /// None.
-    Linear,
-}
-
-impl Activation {
-    fn apply(self, s: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Logistic => sigmoid(s),
-            Self::Tanh => tanh(s),
-            Self::Linear => s,
-        }
-    }
-
-    /// `φ'(s) ⊙ r`, from the activities `a = φ(s)`.
-    fn differential(self, a: &Tensor<2>, r: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Logistic => r * (a.clone() - a.clone() * a.clone()),
-            Self::Tanh => r.clone() - r * (a.clone() * a.clone()),
-            Self::Linear => r,
-        }
-    }
-}
 
 /// A fully connected network; its outputs are the natural parameters of the loss.
 #[derive(Module, Debug)]
@@ -118,23 +84,31 @@ impl Network for Mlp {
     }
 
     fn jvp(&self, inputs: Tensor<2>, tangents: &[Self]) -> Option<Jvp> {
-        let mut a = inputs;
-        let mut derivatives: Vec<Option<Tensor<2>>> = vec![None; tangents.len()];
+        let cases = inputs.dims()[0];
+        // a above the derivatives Ra of each direction, so that one product with W serves them all.
+        // The inputs have no derivatives.
+        let mut stack = inputs;
         for (i, layer) in self.layers.iter().enumerate() {
-            let s = layer.forward(a.clone());
+            let a = stack.clone().narrow(0, 0, cases);
+            let products = stack.matmul(layer.weight.val()).split(cases, 0);
+            let (wa, wras) = products.split_first()?;
+            let s = match &layer.bias {
+                Some(bias) => wa.clone() + bias.val().unsqueeze(),
+                None => wa.clone(),
+            };
             let next = self.activation(i).apply(s);
-            for (tangent, r) in tangents.iter().zip(&mut derivatives) {
-                let mut rs = tangent.layers[i].forward(a.clone()); // V a + v
-                if let Some(ra) = r.take() {
-                    rs = rs + ra.matmul(layer.weight.val()); // + W Ra
-                }
-                *r = Some(self.activation(i).differential(&next, rs));
+            let mut derivatives = vec![next.clone()];
+            for (at, tangent) in tangents.iter().enumerate() {
+                let own = tangent.layers[i].forward(a.clone()); // V a + v
+                let rs = wras.get(at).cloned().into_iter().fold(own, Tensor::add); // + W Ra
+                derivatives.push(self.activation(i).differential(&next, rs));
             }
-            a = next;
+            stack = Tensor::cat(derivatives, 0);
         }
+        let mut parts = stack.split(cases, 0).into_iter();
         Some(Jvp {
-            outputs: a,
-            derivatives: derivatives.into_iter().flatten().collect(),
+            outputs: parts.next()?,
+            derivatives: parts.collect(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The networks that can be trained, behind one type.
 
+mod activation;
 mod encoder;
 mod lenet;
 mod mlp;
@@ -20,9 +21,10 @@ use crate::{
     npy,
     precision::Precision,
 };
+pub use activation::Activation;
 pub use encoder::ImageEncoder;
 pub use lenet::LeNet;
-pub use mlp::{Activation, Mlp};
+pub use mlp::Mlp;
 pub use resnet::ResNet;
 
 /// What a network is built of.

@@ -38,9 +38,10 @@ impl PredictiveDistribution for Bernoulli {
     }
 
     fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        // 1 − σ(z) is σ(−z), which keeps its digits where p rounds to one.
-        let variance = sigmoid(outputs.clone()) * sigmoid(outputs.neg());
-        variance.sqrt() * vectors
+        // h / (1 + h²) with h = e^(−|z|/2), which keeps its digits where p rounds to one.
+        let h = outputs.abs().mul_scalar(-0.5).exp();
+        let deviation = h.clone() / (h.clone() * h).add_scalar(1.0);
+        deviation * vectors
     }
 
     fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
