@@ -93,10 +93,11 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
         contestant.warm_up(|| batches.next(size))?;
         contestants.push(contestant);
     }
+    let factors = product_factors(&device, options.precision);
     let mut products = Vec::new();
     for _ in 0..options.rounds {
         for _ in 0..period(&options.kfac) {
-            products.push(product_rate(&device, options.precision));
+            products.push(product_rate(&factors));
             for contestant in &mut contestants {
                 contestant.step(|| batches.next(size))?;
             }
@@ -135,13 +136,16 @@ fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
     ]
 }
 
-/// Operations a second of a plain product of two square matrices, the best of three.
-fn product_rate(device: &Device, precision: Precision) -> f64 {
-    let matrix = || {
+/// The two square matrices whose product the rates are compared with.
+fn product_factors(device: &Device, precision: Precision) -> [Tensor<2>; 2] {
+    [(); 2].map(|()| {
         let options = (device, precision.dtype());
-        Tensor::<2>::random([PRODUCT, PRODUCT], Distribution::Default, options)
-    };
-    let (a, b) = (matrix(), matrix());
+        Tensor::random([PRODUCT, PRODUCT], Distribution::Default, options)
+    })
+}
+
+/// Operations a second of a plain product of two square matrices, the best of three.
+fn product_rate([a, b]: &[Tensor<2>; 2]) -> f64 {
     let seconds = (0..3).map(|_| {
         let start = Instant::now();
         let _ = std::hint::black_box(a.clone().matmul(b.clone()));

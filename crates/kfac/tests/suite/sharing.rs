@@ -1,8 +1,6 @@
 //! Does a layer that is used more than once, at positions or in turn, count each use?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{self, Activation, Spec, assert_close, dense, exact_config, normal, run};
 use burn::{
     module::{Module, Param},
     nn::Linear,
@@ -15,7 +13,6 @@ use kfac::{
     linalg::host,
     statistics::{append_ones, second_moment},
 };
-use support::{Activation, Spec, assert_close, dense, exact_config, normal, run};
 
 /// Sums of some hundred double precision products.
 const ROUNDING: f64 = 1e-12;

@@ -1,8 +1,9 @@
 //! Do blocks that are no single product have the elements and the inverse that their definitions say?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, Estimate, Kind, assert_close, assert_same_factors, damped, dense, pairs, random_vector,
+    solve,
+};
 use faer::Mat;
 use kfac::{
     BlockStructure, DampingScheme, FisherEstimate, Gaussian, InverseMethod, LayerFactors, PiNorm,
@@ -10,9 +11,6 @@ use kfac::{
     curvature::{FisherEstimator, exact},
     linalg::kronecker,
     statistics::FactorSet,
-};
-use support::{
-    Estimate, Kind, assert_close, assert_same_factors, damped, dense, pairs, random_vector, solve,
 };
 
 /// Sums of some hundred products of order one, and solves of condition about 1e3, in double precision.

@@ -1,9 +1,10 @@
 //! The contract of every kind of block: positive definite, at ease with no gradient and with one case,
 //! the same after a record, the same in both precisions, and of use.
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, Kind, KindNetwork, assert_close, assert_near, bits, column, dense, exact_config,
+    random_vector,
+};
 use burn::{
     module::Module,
     store::ModuleRecord,
@@ -14,9 +15,6 @@ use kfac::{
     Batch, DampingScheme, Eigenvalues, FisherEstimate, Gaussian, InverseMethod, Kfac, KfacConfig,
     LayerFactors, PiNorm, PredictiveDistribution, RandomStream, ScaleShiftBlock, StepOutcome,
     linalg::host,
-};
-use support::{
-    Kind, KindNetwork, assert_close, assert_near, bits, column, dense, exact_config, random_vector,
 };
 
 /// Products with symmetric matrices of condition at most 1e4, in double precision.

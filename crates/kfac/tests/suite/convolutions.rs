@@ -1,8 +1,9 @@
 //! Are the factors of a convolution those of its patches, written out element by element?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, AxisShape, Convolution, Estimate, Padding, assert_close, bits, by_position, cases,
+    column, dense, mean_outer, normal, pairs, tensor,
+};
 use burn::{
     module::{Module, Param},
     nn::Linear,
@@ -14,10 +15,6 @@ use kfac::{
     WeightSharing, curvature::exact,
 };
 use proptest::prelude::*;
-use support::{
-    AxisShape, Convolution, Estimate, Padding, assert_close, bits, by_position, cases, column,
-    dense, mean_outer, normal, pairs, tensor,
-};
 
 /// Sums of at most a few thousand products of order one in double precision.
 const ROUNDING: f64 = 1e-12;

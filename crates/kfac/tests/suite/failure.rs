@@ -1,5 +1,4 @@
 //! Bad batches, configurations and models are refused by name, and leave no trace.
-#![cfg(test)]
 
 use burn::{
     module::{Module, Param},

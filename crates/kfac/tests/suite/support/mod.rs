@@ -1,11 +1,5 @@
 //! What the suites share: a small network, random data, dense matrices, comparisons.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "each suite uses a part of the helpers"
-)]
-
 mod convolution;
 mod estimates;
 mod gradients;
@@ -20,7 +14,7 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{DType, Device, Tensor},
 };
-pub(crate) use convolution::{AxisShape, Convolution, ConvolutionNetwork, Padding};
+pub(crate) use convolution::{AxisShape, Convolution, Padding};
 pub(crate) use estimates::{Estimate, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
 pub(crate) use gradients::{gradients, matrix, of_values};
@@ -32,8 +26,7 @@ pub(crate) use kinds::{FEATURES, Kind, KindLayer, KindNetwork};
 pub(crate) use network::{Activation, Mlp, Spec, linear};
 pub(crate) use parameters::randomised;
 pub(crate) use sequences::{
-    Call, EncoderNetwork, OUTPUTS, SequenceNetwork, Sequences, TOKENS, WIDTH, class_targets,
-    sequences,
+    Call, EncoderNetwork, SequenceNetwork, Sequences, TOKENS, WIDTH, class_targets, sequences,
 };
 pub(crate) use setting::{Setting, cases, settings};
 

@@ -1,10 +1,11 @@
 //! Is the block-tridiagonal inverse that of the matrix F̂ which section 4.3 defines?
-#![cfg(test)]
-
-mod support;
 
 use std::ops::Range;
 
+use crate::support::{
+    self, Activation, Setting, Spec, assert_close, cases, column, damped, dense, exact_config,
+    normal, random_vector, relative, run, settings, solve, vector,
+};
 use faer::Mat;
 use kfac::{
     Block, Coverage, DampingScheme, Gaussian, InverseMethod, InverseStructure, Kfac, KfacConfig,
@@ -14,10 +15,6 @@ use kfac::{
     statistics::{CrossFactors, FactorSet},
 };
 use proptest::prelude::*;
-use support::{
-    Activation, Setting, Spec, assert_close, cases, column, damped, dense, exact_config, normal,
-    random_vector, relative, run, settings, solve, vector,
-};
 
 /// The bound of the specification: products and solves of matrices with condition numbers to 1e5.
 const TOLERANCE: f64 = 1e-9;

@@ -1,9 +1,9 @@
 //! Are gradient, directional derivatives and quadratic model what finite differences and dense
 //! matrices say?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector,
+};
 use burn::tensor::{DType, Tensor};
 use faer::Mat;
 use kfac::{
@@ -11,7 +11,6 @@ use kfac::{
     ParameterVector, PredictiveDistribution, Tape, curvature::exact,
     optim::directional_derivatives,
 };
-use support::{Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector};
 
 /// Central differences with step 1e-5: truncation and rounding near 1e-10 of the derivative.
 const DIFFERENCES: f64 = 1e-8;

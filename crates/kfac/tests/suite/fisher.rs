@@ -1,8 +1,9 @@
 //! Where theory says that K-FAC's blocks are the exact Fisher blocks, are they?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, Activation, Spec, assert_close, binary_targets, dense, exact_config, mean_outer,
+    one_hot_targets, relative, run,
+};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
@@ -10,10 +11,6 @@ use kfac::{
     Layers, Network, PredictiveDistribution, Tape,
     curvature::exact,
     linalg::{host, kronecker},
-};
-use support::{
-    Activation, Spec, assert_close, binary_targets, dense, exact_config, mean_outer,
-    one_hot_targets, relative, run,
 };
 
 /// Equal up to the rounding of a few hundred double precision products.

@@ -1,12 +1,11 @@
 //! Do the losses' closed forms agree with each other and with their own probabilities?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, assert_close, binary_targets, dense, normal, one_hot_targets, relative, row,
+};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream, linalg::host};
-use support::{assert_close, binary_targets, dense, normal, one_hot_targets, relative, row};
 
 /// Sums of a dozen double precision products.
 const ROUNDING: f64 = 1e-12;

@@ -1,11 +1,10 @@
 //! Does a preconditioner keep its schedule, leave alone what is not its own, and refuse by name what it
 //! cannot use?
-#![cfg(test)]
-
-mod support;
 
 use std::collections::HashSet;
 
+use crate::support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
+use crate::support::{self, Mlp, column, gradients, linear, normal, of_values};
 use burn::{
     module::{Module, ModuleMapper, Param, ParamId},
     nn::Linear,
@@ -18,8 +17,6 @@ use kfac::{
     PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, curvature::FisherInverse,
     linalg::host,
 };
-use support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
-use support::{Mlp, column, gradients, linear, normal, of_values};
 
 fn tensor_bits(tensor: &Tensor<2>) -> Vec<u64> {
     let values: Vec<f64> = host::to_vec(tensor);

@@ -1,14 +1,11 @@
 //! Are padded positions left out of the factors, as if the sequences had been shorter?
-#![cfg(test)]
 
-mod support;
-
-use faer::Mat;
-use kfac::{Batch, Categorical, LayerFactors, Network, WeightSharing};
-use support::{
+use crate::support::{
     Call, EncoderNetwork, Estimate, SequenceNetwork, Sequences, assert_close, assert_same_factors,
     class_targets, dense, pairs, sequences, tensor,
 };
+use faer::Mat;
+use kfac::{Batch, Categorical, LayerFactors, Network, WeightSharing};
 
 /// Sums of some hundred products of order one in double precision.
 const ROUNDING: f64 = 1e-12;

@@ -1,15 +1,14 @@
 //! Is an inverse that is worked out ahead the one that it claims to be, and in time?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, Activation, Mlp, Spec, assert_close, bits, damped, dense, exact_config, solve,
+};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Gaussian, InverseStructure, Kfac, KfacConfig, KroneckerFactors, ParameterVector,
     RefreshTiming, StepReport,
 };
-use support::{Activation, Mlp, Spec, assert_close, bits, damped, dense, exact_config, solve};
 
 /// Two solves with small damped matrices.
 const ROUNDING: f64 = 1e-11;

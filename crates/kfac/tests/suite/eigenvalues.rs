@@ -1,8 +1,9 @@
 //! Are corrected eigenvalues those of the Fisher in the Kronecker eigenbasis, and mixed as they say?
-#![cfg(test)]
 
-mod support;
-
+use crate::support::{
+    self, Call, Estimate, Kind, SequenceNetwork, assert_close, assert_near, class_targets, damped,
+    dense, exact_config, random_vector, sequences, solve,
+};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
@@ -12,10 +13,6 @@ use kfac::{
     curvature::{BlockInverse, EigenInverse, FisherEstimator, FisherInverse, exact},
     linalg::kronecker,
     statistics::FactorSet,
-};
-use support::{
-    Call, Estimate, Kind, SequenceNetwork, assert_close, assert_near, class_targets, damped, dense,
-    exact_config, random_vector, sequences, solve,
 };
 
 /// Products of a dense block of up to forty rows with orthogonal matrices, in double precision.

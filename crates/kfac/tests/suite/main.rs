@@ -1,0 +1,28 @@
+//! Tests of the library from outside, in one program: each would hold a copy of Burn.
+#![cfg(test)]
+
+mod algorithm;
+mod blocks;
+mod calls;
+mod capture;
+mod contract;
+mod convolutions;
+mod derivatives;
+mod eigenvalues;
+mod exactness;
+mod failure;
+mod fisher;
+mod identities;
+mod invariance;
+mod layers;
+mod likelihood;
+mod model;
+mod padding;
+mod positions;
+mod preconditioner;
+mod preconditioner_contract;
+mod refresh;
+mod sharing;
+mod subsets;
+mod support;
+mod tridiagonal;
