@@ -1,13 +1,14 @@
 //! Does each step do what Algorithm 2 says: when, on which cases, and with which numbers?
 
-use crate::support::{
-    self, Activation, Spec, assert_near, bits, column, damped, exact_config, inner, run,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     FisherEstimate, Gaussian, KfacConfig, LambdaAction, Momentum, PredictiveDistribution,
     RandomStream, StepReport, curvature::exact, damping::gamma_candidates,
+};
+
+use crate::support::{
+    self, Activation, Spec, assert_near, bits, column, damped, exact_config, inner, run,
 };
 
 /// Sums of some hundred double precision products.

@@ -1,16 +1,14 @@
 //! Do blocks that are no single product have the elements and the inverse that their definitions say?
 
-use crate::support::{
-    self, Estimate, Kind, assert_close, assert_same_factors, damped, dense, pairs, random_vector,
-    solve,
-};
 use faer::Mat;
 use kfac::{
     BlockStructure, DampingScheme, FisherEstimate, Gaussian, InverseMethod, LayerFactors, PiNorm,
-    RandomStream, WeightSharing,
-    curvature::{FisherEstimator, exact},
-    linalg::kronecker,
-    statistics::FactorSet,
+    RandomStream, WeightSharing, curvature::exact, linalg::kronecker, statistics::FactorSet,
+};
+
+use crate::support::{
+    self, Estimate, Kind, assert_close, assert_same_factors, damped, dense, pairs, random_vector,
+    solve,
 };
 
 /// Sums of some hundred products of order one, and solves of condition about 1e3, in double precision.
@@ -73,12 +71,7 @@ fn blocks_that_are_no_products_are_those_of_the_fisher() {
 fn sampled_targets_give_a_parameters_block_in_the_mean() {
     let (model, batch) = (Kind::Parameter.model(1), Kind::batch(4, 2));
     let layers = SAMPLED.layers(&model, &batch.inputs);
-    let estimator = FisherEstimator {
-        layers: &layers,
-        loss: &Gaussian,
-        estimate: FisherEstimate::MonteCarlo,
-        chunk_size: 1000,
-    };
+    let estimator = SAMPLED.estimator(&layers, &Gaussian);
     let mut random = RandomStream::from_seed(5);
     let mut sum = Mat::zeros(1, support::FEATURES);
     let runs = 4000;

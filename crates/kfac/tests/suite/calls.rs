@@ -1,12 +1,13 @@
 //! Does a call through the tape compute what the layer itself does, and batch normalisation what it should?
 
-use crate::support::{FEATURES, Kind, KindLayer, KindNetwork, exact_config, normal};
 use burn::{
     module::{Module, RunningState},
     nn::attention::MhaInput,
     tensor::{Bool, DType, Device, Tensor, TensorData},
 };
 use kfac::{AttentionMasks, KfacConfig, Network, StepError, Tape, linalg::host};
+
+use crate::support::{FEATURES, Kind, KindLayer, KindNetwork, exact_config, normal};
 
 /// A mean and a variance of some dozen numbers.
 const ROUNDING: f64 = 1e-13;

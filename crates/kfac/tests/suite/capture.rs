@@ -2,9 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{
-    self, Activation, Mlp, Spec, assert_close, assert_near, bits, column, exact_config, normal, run,
-};
 use burn::{
     module::{Module, ParamId},
     nn::{Linear, LinearConfig, LinearLayout},
@@ -14,6 +11,10 @@ use faer::Mat;
 use kfac::{
     Batch, Gaussian, InitError, KfacConfig, LayerOptions, Layers, Network, StepError, Tape,
     linalg::host,
+};
+
+use crate::support::{
+    self, Activation, Mlp, Spec, assert_close, assert_near, bits, column, exact_config, normal, run,
 };
 
 /// One step in single precision: 1e-7 times the condition number of the damped factors.

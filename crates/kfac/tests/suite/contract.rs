@@ -1,11 +1,12 @@
 //! Does training work for every loss, inverse and layer shape, with reports that add up?
 
-use crate::support::{Activation, Spec, assert_near, bits, column, exact_config, normal, run};
 use burn::tensor::{DType, Tensor};
 use kfac::{
     Batch, Bernoulli, Categorical, FactorAction, FactorKind, FisherEstimate, Gaussian,
     InverseMethod, KfacConfig, PredictiveDistribution, StepOutcome, StepReport,
 };
+
+use crate::support::{Activation, Spec, assert_near, bits, column, exact_config, normal, run};
 
 /// Norms of the same vectors, summed in another order.
 const ROUNDING: f64 = 1e-10;

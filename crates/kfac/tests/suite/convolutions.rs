@@ -1,9 +1,5 @@
 //! Are the factors of a convolution those of its patches, written out element by element?
 
-use crate::support::{
-    self, AxisShape, Convolution, Estimate, Padding, assert_close, bits, by_position, cases,
-    column, dense, mean_outer, normal, pairs, tensor,
-};
 use burn::{
     module::{Module, Param},
     nn::Linear,
@@ -15,6 +11,11 @@ use kfac::{
     WeightSharing, curvature::exact,
 };
 use proptest::prelude::*;
+
+use crate::support::{
+    self, AxisShape, Convolution, Estimate, Padding, assert_close, bits, by_position, cases,
+    column, dense, mean_outer, normal, pairs, tensor,
+};
 
 /// Sums of at most a few thousand products of order one in double precision.
 const ROUNDING: f64 = 1e-12;

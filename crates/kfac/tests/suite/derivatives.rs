@@ -1,15 +1,16 @@
 //! Are gradient, directional derivatives and quadratic model what finite differences and dense
 //! matrices say?
 
-use crate::support::{
-    self, Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector,
-};
 use burn::tensor::{DType, Tensor};
 use faer::Mat;
 use kfac::{
     Bernoulli, Categorical, DirectionalDerivatives, Gaussian, LayerOptions, Layers, Network,
     ParameterVector, PredictiveDistribution, Tape, curvature::exact,
     optim::directional_derivatives,
+};
+
+use crate::support::{
+    self, Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector,
 };
 
 /// Central differences with step 1e-5: truncation and rounding near 1e-10 of the derivative.

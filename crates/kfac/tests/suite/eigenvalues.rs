@@ -1,18 +1,19 @@
 //! Are corrected eigenvalues those of the Fisher in the Kronecker eigenbasis, and mixed as they say?
 
-use crate::support::{
-    self, Call, Estimate, Kind, SequenceNetwork, assert_close, assert_near, class_targets, damped,
-    dense, exact_config, random_vector, sequences, solve,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Categorical, ConfigFault, DampingScheme, Eigenvalues, FisherEstimate, Gaussian,
     InitError, InverseMethod, InverseStructure, KfacConfig, LayerFactors, Network, PiNorm,
     PredictiveDistribution, RandomStream, RefreshTiming, WeightSharing,
-    curvature::{BlockInverse, EigenInverse, FisherEstimator, FisherInverse, exact},
+    curvature::{BlockInverse, EigenInverse, FisherInverse, exact},
     linalg::kronecker,
     statistics::FactorSet,
+};
+
+use crate::support::{
+    self, Call, Estimate, Kind, SequenceNetwork, assert_close, assert_near, class_targets, damped,
+    dense, exact_config, random_vector, sequences, solve,
 };
 
 /// Products of a dense block of up to forty rows with orthogonal matrices, in double precision.
@@ -44,12 +45,7 @@ fn corrected<M: Network, L: PredictiveDistribution>(
     eigenvalues: Eigenvalues,
 ) -> Corrected {
     let layers = estimate.layers(model, &batch.inputs);
-    let estimator = FisherEstimator {
-        layers: &layers,
-        loss,
-        estimate: estimate.fisher,
-        chunk_size: estimate.chunk_size,
-    };
+    let estimator = estimate.estimator(&layers, loss);
     let factors: FactorSet = estimator
         .factors(model, batch, &mut RandomStream::from_seed(1))
         .unwrap();

@@ -1,14 +1,15 @@
 //! One step equals its dense formulas, whichever way the blocks are inverted.
 
-use crate::support::{
-    Activation, Mlp, Spec, column, damped, dense, deviation, exact_config, gradient_by_differences,
-    inner, normal, objective, run, solve, vector,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, DampingScheme, InverseMethod, Kfac, KfacConfig, Momentum, ParameterVector,
     StepReport, curvature::exact, linalg::kronecker,
+};
+
+use crate::support::{
+    Activation, Mlp, Spec, column, damped, dense, deviation, exact_config, gradient_by_differences,
+    inner, normal, objective, run, solve, vector,
 };
 
 /// Sums of a few hundred products of order one in `f64`.

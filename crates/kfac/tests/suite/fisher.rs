@@ -1,9 +1,5 @@
 //! Where theory says that K-FAC's blocks are the exact Fisher blocks, are they?
 
-use crate::support::{
-    self, Activation, Spec, assert_close, binary_targets, dense, exact_config, mean_outer,
-    one_hot_targets, relative, run,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
@@ -11,6 +7,11 @@ use kfac::{
     Layers, Network, PredictiveDistribution, Tape,
     curvature::exact,
     linalg::{host, kronecker},
+};
+
+use crate::support::{
+    self, Activation, Spec, assert_close, binary_targets, dense, exact_config, mean_outer,
+    one_hot_targets, relative, run,
 };
 
 /// Equal up to the rounding of a few hundred double precision products.

@@ -1,9 +1,5 @@
 //! Do the fast products equal the dense algebra they stand for, on random networks and settings?
 
-use crate::support::{
-    self, Activation, Spec, assert_close, assert_near, cases, column, damped, dense, exact_config,
-    inner, normal, random_vector, run, settings, solve,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
@@ -12,6 +8,11 @@ use kfac::{
     statistics::{append_ones, second_moment},
 };
 use proptest::prelude::*;
+
+use crate::support::{
+    self, Activation, Spec, assert_close, assert_near, cases, column, damped, dense, exact_config,
+    inner, normal, random_vector, run, settings, solve,
+};
 
 /// Products and solves of small matrices whose condition number is at most about 1e3.
 const ROUNDING: f64 = 1e-11;

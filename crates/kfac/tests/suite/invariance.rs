@@ -4,9 +4,6 @@
 //! A warped network computes `ā_i = Ω_i [φ(Φ_i s_i), 1]`; its weights `W†` stand for
 //! `W_i = Φ_i W†_i Ω_{i−1}` of the plain one.
 
-use crate::support::{
-    Activation, column, damped, dense, linear, normal, objective, relative, solve, tensor,
-};
 use burn::{
     module::Module,
     nn::Linear,
@@ -16,6 +13,10 @@ use faer::Mat;
 use kfac::{
     Batch, Bernoulli, InverseStructure, Jvp, Kfac, KfacConfig, Momentum, Network, ParameterVector,
     Tape, statistics::append_ones,
+};
+
+use crate::support::{
+    Activation, column, damped, dense, linear, normal, objective, relative, solve, tensor,
 };
 
 const WIDTHS: [usize; 4] = [5, 4, 3, 2];

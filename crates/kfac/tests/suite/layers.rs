@@ -1,10 +1,6 @@
 //! The contract of every kind of block: positive definite, at ease with no gradient and with one case,
 //! the same after a record, the same in both precisions, and of use.
 
-use crate::support::{
-    self, Kind, KindNetwork, assert_close, assert_near, bits, column, dense, exact_config,
-    random_vector,
-};
 use burn::{
     module::Module,
     store::ModuleRecord,
@@ -15,6 +11,11 @@ use kfac::{
     Batch, DampingScheme, Eigenvalues, FisherEstimate, Gaussian, InverseMethod, Kfac, KfacConfig,
     LayerFactors, PiNorm, PredictiveDistribution, RandomStream, ScaleShiftBlock, StepOutcome,
     linalg::host,
+};
+
+use crate::support::{
+    self, Kind, KindNetwork, assert_close, assert_near, bits, column, dense, exact_config,
+    random_vector,
 };
 
 /// Products with symmetric matrices of condition at most 1e4, in double precision.

@@ -1,11 +1,12 @@
 //! Do the losses' closed forms agree with each other and with their own probabilities?
 
-use crate::support::{
-    self, assert_close, binary_targets, dense, normal, one_hot_targets, relative, row,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream, linalg::host};
+
+use crate::support::{
+    self, assert_close, binary_targets, dense, normal, one_hot_targets, relative, row,
+};
 
 /// Sums of a dozen double precision products.
 const ROUNDING: f64 = 1e-12;

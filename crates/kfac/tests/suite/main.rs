@@ -1,4 +1,4 @@
-//! Tests of the library from outside, in one program: each would hold a copy of Burn.
+//! Tests of the library from outside: one program, because each program holds a copy of Burn.
 #![cfg(test)]
 
 mod algorithm;

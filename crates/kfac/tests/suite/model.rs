@@ -1,12 +1,13 @@
 //! Is the quadratic model of a step, with its minimum, what dense matrices say?
 
-use crate::support::{
-    self, Activation, Mlp, Spec, assert_close, assert_near, column, damped, exact_config, inner,
-};
 use faer::Mat;
 use kfac::{
     Bernoulli, Categorical, DirectionalDerivatives, Gaussian, KfacConfig, Momentum,
     PredictiveDistribution, StepReport, curvature::exact,
+};
+
+use crate::support::{
+    self, Activation, Mlp, Spec, assert_close, assert_near, column, damped, exact_config, inner,
 };
 
 /// Gradients by central differences with step 1e-5: truncation and rounding near 1e-10.

@@ -1,11 +1,12 @@
 //! Are padded positions left out of the factors, as if the sequences had been shorter?
 
+use faer::Mat;
+use kfac::{Batch, Categorical, LayerFactors, Network, WeightSharing};
+
 use crate::support::{
     Call, EncoderNetwork, Estimate, SequenceNetwork, Sequences, assert_close, assert_same_factors,
     class_targets, dense, pairs, sequences, tensor,
 };
-use faer::Mat;
-use kfac::{Batch, Categorical, LayerFactors, Network, WeightSharing};
 
 /// Sums of some hundred products of order one in double precision.
 const ROUNDING: f64 = 1e-12;

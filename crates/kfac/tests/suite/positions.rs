@@ -1,10 +1,5 @@
 //! Do the positions at which weights are shared count as the definitions say?
 
-use crate::support::{
-    self, AxisShape, Call, Convolution, Estimate, Padding, SequenceNetwork, TOKENS, WIDTH,
-    assert_close, assert_same_factors, by_position, class_targets, dense, normal, pairs,
-    randomised, sequences, tensor,
-};
 use burn::{
     module::Module,
     nn::{
@@ -15,6 +10,12 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{Batch, Categorical, FisherEstimate, Gaussian, Network, Tape, WeightSharing};
+
+use crate::support::{
+    self, AxisShape, Call, Convolution, Estimate, Padding, SequenceNetwork, TOKENS, WIDTH,
+    assert_close, assert_same_factors, by_position, class_targets, dense, normal, pairs,
+    randomised, sequences, tensor,
+};
 
 /// Sums of some hundred products of order one in double precision.
 const ROUNDING: f64 = 1e-12;

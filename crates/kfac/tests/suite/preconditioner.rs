@@ -1,10 +1,5 @@
 //! Is a preconditioned gradient what its definition says, and of use to the optimizer behind it?
 
-use crate::support::preconditioning::{LAMBDA, SPEC, batch, config, ekfac, preconditioner};
-use crate::support::{
-    self, Activation, Kind, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense,
-    gradients, matrix, normal, of_values, randomised, solve,
-};
 use burn::{
     optim::{GradientsParams, ModuleOptimizer, SgdConfig},
     tensor::{DType, Int, Tensor, activation::log_softmax},
@@ -16,6 +11,12 @@ use kfac::{
     curvature::EigenInverse,
     damping::factored_pi,
     linalg::{host, kronecker},
+};
+
+use crate::support::preconditioning::{LAMBDA, SPEC, batch, config, ekfac, preconditioner};
+use crate::support::{
+    self, Activation, Kind, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense,
+    gradients, matrix, normal, of_values, randomised, solve,
 };
 
 /// A solve with a damped matrix of condition below 1e4, in double precision.

@@ -3,8 +3,6 @@
 
 use std::collections::HashSet;
 
-use crate::support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
-use crate::support::{self, Mlp, column, gradients, linear, normal, of_values};
 use burn::{
     module::{Module, ModuleMapper, Param, ParamId},
     nn::Linear,
@@ -17,6 +15,9 @@ use kfac::{
     PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, curvature::FisherInverse,
     linalg::host,
 };
+
+use crate::support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
+use crate::support::{self, Mlp, column, gradients, linear, normal, of_values};
 
 fn tensor_bits(tensor: &Tensor<2>) -> Vec<u64> {
     let values: Vec<f64> = host::to_vec(tensor);

@@ -1,13 +1,14 @@
 //! Is an inverse that is worked out ahead the one that it claims to be, and in time?
 
-use crate::support::{
-    self, Activation, Mlp, Spec, assert_close, bits, damped, dense, exact_config, solve,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Gaussian, InverseStructure, Kfac, KfacConfig, KroneckerFactors, ParameterVector,
     RefreshTiming, StepReport,
+};
+
+use crate::support::{
+    self, Activation, Mlp, Spec, assert_close, bits, damped, dense, exact_config, solve,
 };
 
 /// Two solves with small damped matrices.

@@ -1,6 +1,5 @@
 //! Does a layer that is used more than once, at positions or in turn, count each use?
 
-use crate::support::{self, Activation, Spec, assert_close, dense, exact_config, normal, run};
 use burn::{
     module::{Module, Param},
     nn::Linear,
@@ -13,6 +12,8 @@ use kfac::{
     linalg::host,
     statistics::{append_ones, second_moment},
 };
+
+use crate::support::{self, Activation, Spec, assert_close, dense, exact_config, normal, run};
 
 /// Sums of some hundred double precision products.
 const ROUNDING: f64 = 1e-12;

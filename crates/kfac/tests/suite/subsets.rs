@@ -1,14 +1,15 @@
 //! Which cases, chunks, random numbers and past steps does each quantity of a step see?
 
-use crate::support::{
-    Activation, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense, exact_config,
-    inner, mean_outer, normal, run,
-};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, IterateAveraging, Kfac, KfacConfig,
     PredictiveDistribution, StepReport, curvature::exact, statistics::append_ones,
+};
+
+use crate::support::{
+    Activation, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense, exact_config,
+    inner, mean_outer, normal, run,
 };
 
 /// Sums of some hundred double precision products.

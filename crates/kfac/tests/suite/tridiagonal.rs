@@ -2,10 +2,6 @@
 
 use std::ops::Range;
 
-use crate::support::{
-    self, Activation, Setting, Spec, assert_close, cases, column, damped, dense, exact_config,
-    normal, random_vector, relative, run, settings, solve, vector,
-};
 use faer::Mat;
 use kfac::{
     Block, Coverage, DampingScheme, Gaussian, InverseMethod, InverseStructure, Kfac, KfacConfig,
@@ -15,6 +11,11 @@ use kfac::{
     statistics::{CrossFactors, FactorSet},
 };
 use proptest::prelude::*;
+
+use crate::support::{
+    self, Activation, Setting, Spec, assert_close, cases, column, damped, dense, exact_config,
+    normal, random_vector, relative, run, settings, solve, vector,
+};
 
 /// The bound of the specification: products and solves of matrices with condition numbers to 1e5.
 const TOLERANCE: f64 = 1e-9;

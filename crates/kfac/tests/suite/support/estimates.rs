@@ -67,14 +67,25 @@ impl Estimate {
         batch: &Batch<M::Input>,
     ) -> Vec<LayerFactors> {
         let layers = self.layers(model, &batch.inputs);
-        let estimator = FisherEstimator {
-            layers: &layers,
+        let mut random = RandomStream::from_seed(1);
+        let factors = self
+            .estimator(&layers, loss)
+            .factors(model, batch, &mut random);
+        factors.unwrap().layers
+    }
+
+    /// The library's estimator with these settings.
+    pub(crate) fn estimator<'a, L: PredictiveDistribution>(
+        &self,
+        layers: &'a Layers,
+        loss: &'a L,
+    ) -> FisherEstimator<'a, L> {
+        FisherEstimator {
+            layers,
             loss,
             estimate: self.fisher,
             chunk_size: self.chunk_size,
-        };
-        let mut random = RandomStream::from_seed(1);
-        estimator.factors(model, batch, &mut random).unwrap().layers
+        }
     }
 }
 
