@@ -1,47 +1,6 @@
-//! What can go wrong, and where.
+//! Why a step is refused, and where.
 
-use crate::{optim::ConfigFault, statistics::FactorKind};
-
-/// Why an optimizer could not be made.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InitError {
-    /// The configuration has faults; all of them are listed.
-    #[error("the configuration has {} fault(s):{}", .0.len(), list(.0))]
-    Configuration(Vec<ConfigFault>),
-    /// The model is not on an autodiff device.
-    #[error("the model is not on an autodiff device: create it on `device.autodiff()`")]
-    NoAutodiff,
-    /// The example has no cases.
-    #[error("the example input has no cases: one is needed to see the layers")]
-    EmptyExample,
-    /// No trainable layer was called through the tape.
-    #[error(
-        "no trainable layer went through the tape: call the layers as `tape.linear(&layer, x)`"
-    )]
-    NoLayers,
-    /// The configuration says something about layers that the model does not have.
-    #[error("weight_sharing_of names {}, but no layer on the tape has that path", .paths.join(", "))]
-    UnknownLayers {
-        /// The paths.
-        paths: Vec<String>,
-    },
-    /// Strict coverage, and some trainable parameters have no block.
-    #[error(
-        "no curvature block covers {}: pass their layers through the tape, freeze them, or allow \
-         untrained parameters with `CoveragePolicy::Report`", .parameters.join(", ")
-    )]
-    Uncovered {
-        /// Paths of the parameters.
-        parameters: Vec<String>,
-    },
-}
-
-fn list(faults: &[ConfigFault]) -> String {
-    faults.iter().fold(String::new(), |text, fault| {
-        text + "\n  - " + &fault.to_string()
-    })
-}
+use serde::{Deserialize, Serialize};
 
 /// Why a step was refused, or what leads to one; model and optimizer are exactly as before it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -51,21 +10,49 @@ pub enum StepError {
     #[error("the batch has no cases")]
     EmptyBatch,
     /// Inputs and targets do not count the same cases.
-    #[error("the batch has {inputs} input cases but {targets} rows of targets")]
+    #[error("the batch has {inputs} input cases but {targets} cases of targets")]
     CaseCount {
         /// Number of input cases.
         inputs: usize,
-        /// Number of rows of the targets.
+        /// Number of cases of the targets.
         targets: usize,
     },
-    /// The network's outputs do not have the shape of the targets.
+    /// The network's outputs do not have the shape that the targets ask for.
     #[error("the network's outputs are {outputs:?}, the targets {targets:?}")]
     OutputShape {
         /// Shape of the outputs.
-        outputs: [usize; 2],
+        outputs: Vec<usize>,
         /// Shape of the targets.
-        targets: [usize; 2],
+        targets: Vec<usize>,
     },
+    /// A class index is none of the classes that the outputs count.
+    #[error("a target is class {class}, but the outputs have classes 0 to {}", classes - 1)]
+    ClassOutOfRange {
+        /// The index.
+        class: i64,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// One of several heads is at fault.
+    #[error("head `{head}`: {source}")]
+    Head {
+        /// The name of the head.
+        head: String,
+        /// What is wrong with it.
+        source: Box<StepError>,
+    },
+    /// The objective of the user's own failed.
+    #[error("the objective failed: {message}")]
+    Objective {
+        /// What it said.
+        message: String,
+    },
+    /// The empirical Fisher of an objective of the user's own.
+    #[error(
+        "the empirical Fisher needs targets of the declared distribution, which a step with an \
+         objective of your own does not have: choose a Monte Carlo or exact estimate"
+    )]
+    EmpiricalOfOwnObjective,
     /// Something is infinite or not a number.
     #[error("step refused: {quantity} {} not finite", place(.layer.as_deref()))]
     NonFinite {
@@ -77,6 +64,12 @@ pub enum StepError {
     /// A layer that the tape saw when the optimizer was made did not appear in the forward pass.
     #[error("layer `{layer}` was not called in the forward pass, as it was at initialisation")]
     LayerNotReached {
+        /// Path of the layer.
+        layer: String,
+    },
+    /// A block structure made no block of a batch.
+    #[error("the block structure of layer `{layer}` cannot make a block of the factors that it summed")]
+    NoBlock {
         /// Path of the layer.
         layer: String,
     },
@@ -126,4 +119,16 @@ impl std::fmt::Display for Quantity {
             Self::PreconditionedGradient => "the preconditioned gradient",
         })
     }
+}
+
+/// Which of the two factors of a Kronecker product, or the block itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FactorKind {
+    /// `Ā`.
+    Activation,
+    /// `G`.
+    Gradient,
+    /// A block that is not a product.
+    Block,
 }

@@ -23,6 +23,7 @@
 //!
 //! impl Network for Autoencoder {
 //!     type Input = Tensor<2>;
+//!     type Output = Tensor<2>;
 //!
 //!     fn forward(&self, images: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
 //!         let hidden = sigmoid(tape.linear(&self.encoder, images));
@@ -52,40 +53,47 @@
 //! James Martens and Roger Grosse (2015), *Optimizing Neural Networks with Kronecker-factored
 //! Approximate Curvature*, arXiv 1503.05671. Section numbers in this documentation are the paper's.
 
-pub mod capture;
-mod cases;
+pub mod blocks;
+mod capture;
+mod clock;
 pub mod curvature;
 pub mod damping;
+mod engine;
 mod error;
-pub mod linalg;
-pub mod loss;
+mod inverse;
+mod linalg;
+mod loss;
+mod moving_average;
 mod network;
-pub mod optim;
-mod parts;
+mod optim;
 mod random;
-pub mod statistics;
-mod vector;
+mod workers;
 
+pub use blocks::{FactorAction, FactorRepair, InverseMethod, KroneckerFactors, ScaleShiftBlock};
 pub use capture::{
-    AttentionMasks, Block, BlockStructure, Coverage, Layer, LayerKind, LayerOptions, Layers,
-    ParameterRow, ParameterTable, ScaleShiftBlock, Tape, WeightSharing,
+    AttentionMasks, FeatureAxis, Jvp, LayerParameters, LayerUses, Network, Tape,
 };
-pub use cases::{Batch, Cases};
 pub use curvature::{Eigenvalues, FisherEstimate, InverseStructure};
-pub use damping::{
-    DampingScheme, DampingStart, FactorAction, FactorRepair, InverseMethod, LambdaAction, PiNorm,
+pub use damping::{DampingScheme, LambdaAction, PiNorm};
+pub use engine::{
+    ConfigFault, CoveragePolicy, CurvatureConfig, Extensions, InitError, RefreshTiming,
 };
-pub use error::{InitError, Quantity, StepError};
-pub use loss::{Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution};
-pub use network::{Jvp, Network};
+pub use error::{FactorKind, Quantity, StepError};
+pub use loss::{
+    Bernoulli, Categorical, CategoricalSequence, Gaussian, Head, Likelihood, Loss,
+    PredictiveDistribution,
+};
+pub use network::{
+    Batch, Block, BlockDescription, Cases, Coverage, Layer, Layers, Outputs, ParameterAction,
+    ParameterRow, ParameterTable, ParameterVector, WeightLayout, WeightSharing,
+};
 pub use optim::{
-    BatchSchedule, ConfigFault, CoveragePolicy, DirectionalDerivatives, IterateAveraging, Kfac,
-    KfacConfig, Momentum, Objective, Preconditioner, PreconditionerConfig, RefreshTiming,
-    StepOutcome, StepReport,
+    BatchSchedule, DirectionalDerivatives, GammaCandidate, IterateAveraging, Kfac, KfacConfig,
+    LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError, Phase,
+    PhaseTimes, Preconditioner, PreconditionerConfig, QuadraticReport, StepOutcome, StepReport,
+    directional_derivatives,
 };
 pub use random::RandomStream;
-pub use statistics::{FactorKind, KroneckerFactors, LayerFactors};
-pub use vector::ParameterVector;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 //! The calls of convolutions through the tape.
 
 use burn::{
-    module::{Param, ParamId},
+    module::Param,
     nn::{
         PaddingConfig1d, PaddingConfig2d, PaddingConfig3d,
         conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d},
@@ -10,11 +10,11 @@ use burn::{
 };
 
 use super::{
-    layer::LayerKind,
+    inputs::{Inputs, PatchedInput},
     patches::{Direction, PatchAxis, PatchGeometry},
-    tape::{FeatureAxis, Sighting, Tape},
-    uses::{Inputs, PatchedInput},
+    tape::{Call, FeatureAxis, LayerParameters, Tape},
 };
+use crate::network::{ParameterAction, WeightLayout};
 
 impl Tape {
     /// Calls a convolution of sequences.
@@ -34,7 +34,11 @@ impl Tape {
             PaddingConfig1d::Explicit(left, _) => [left],
         });
         self.forward_convolution(
-            (&layer.weight, layer.bias.as_ref(), layer.groups),
+            Weights {
+                weight: &layer.weight,
+                bias: layer.bias.as_ref(),
+                groups: layer.groups,
+            },
             input,
             |input| layer.forward(input),
             |dims: [usize; 3]| shape.geometry(padding, [dims[2]], Direction::Forward),
@@ -58,7 +62,11 @@ impl Tape {
             PaddingConfig2d::Explicit(top, left, _, _) => [top, left],
         });
         self.forward_convolution(
-            (&layer.weight, layer.bias.as_ref(), layer.groups),
+            Weights {
+                weight: &layer.weight,
+                bias: layer.bias.as_ref(),
+                groups: layer.groups,
+            },
             input,
             |input| layer.forward(input),
             |[_, _, h, w]: [usize; 4]| shape.geometry(padding, [h, w], Direction::Forward),
@@ -82,7 +90,11 @@ impl Tape {
             PaddingConfig3d::Explicit(front, top, left) => [front, top, left],
         });
         self.forward_convolution(
-            (&layer.weight, layer.bias.as_ref(), layer.groups),
+            Weights {
+                weight: &layer.weight,
+                bias: layer.bias.as_ref(),
+                groups: layer.groups,
+            },
             input,
             |input| layer.forward(input),
             |[_, _, d, h, w]: [usize; 5]| shape.geometry(padding, [d, h, w], Direction::Forward),
@@ -101,7 +113,11 @@ impl Tape {
             dilation: [layer.dilation],
         };
         self.transposed_convolution(
-            (&layer.weight, layer.bias.as_ref(), layer.groups),
+            Weights {
+                weight: &layer.weight,
+                bias: layer.bias.as_ref(),
+                groups: layer.groups,
+            },
             input,
             |input| layer.forward(input),
             |dims: [usize; 3]| shape.geometry([layer.padding], [dims[2]], Direction::Transposed),
@@ -120,7 +136,11 @@ impl Tape {
             dilation: layer.dilation,
         };
         self.transposed_convolution(
-            (&layer.weight, layer.bias.as_ref(), layer.groups),
+            Weights {
+                weight: &layer.weight,
+                bias: layer.bias.as_ref(),
+                groups: layer.groups,
+            },
             input,
             |input| layer.forward(input),
             |[_, _, h, w]: [usize; 4]| shape.geometry(layer.padding, [h, w], Direction::Transposed),
@@ -139,7 +159,11 @@ impl Tape {
             dilation: layer.dilation,
         };
         self.transposed_convolution(
-            (&layer.weight, layer.bias.as_ref(), layer.groups),
+            Weights {
+                weight: &layer.weight,
+                bias: layer.bias.as_ref(),
+                groups: layer.groups,
+            },
             input,
             |input| layer.forward(input),
             |[_, _, d, h, w]: [usize; 5]| {
@@ -151,61 +175,85 @@ impl Tape {
     /// The weight is `[channels_out, channels_in / groups, kernel ..]`.
     fn forward_convolution<const D: usize>(
         &mut self,
-        (weight, bias, groups): Parameters<'_, D>,
+        weights: Weights<'_, D>,
         input: Tensor<D>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
         geometry: impl FnOnce([usize; D]) -> PatchGeometry,
     ) -> Tensor<D> {
-        let dims = weight.dims();
-        let d_in = dims[1..].iter().product();
-        let kind = LayerKind::Convolution { groups };
-        let sighting = || Sighting::new(kind, weight, bias, [d_in, dims[0]]);
-        self.convolution((weight.id, sighting), input, forward, geometry)
+        let dims = weights.weight.dims();
+        let parameters = LayerParameters {
+            name: "convolution",
+            weight: weights.weight,
+            bias: weights.bias,
+            layout: WeightLayout::OutputsFirst,
+            shape: [dims[1..].iter().product(), dims[0]],
+        };
+        let call = convolution(parameters, weights.groups, input);
+        self.patches(call, forward, geometry)
     }
 
     /// The weight is `[channels_in, channels_out / groups, kernel ..]`.
     fn transposed_convolution<const D: usize>(
         &mut self,
-        (weight, bias, groups): Parameters<'_, D>,
+        weights: Weights<'_, D>,
         input: Tensor<D>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
         geometry: impl FnOnce([usize; D]) -> PatchGeometry,
     ) -> Tensor<D> {
-        let dims = weight.dims();
-        let channels_in = dims[0] / groups;
-        let d_in = channels_in * dims[2..].iter().product::<usize>();
-        let kind = LayerKind::TransposedConvolution {
-            groups,
-            channels_in,
+        let (dims, groups) = (weights.weight.dims(), weights.groups);
+        let (channels_in, outputs) = (dims[0] / groups, dims[1]);
+        let offsets: usize = dims[2..].iter().product();
+        let parameters = LayerParameters {
+            name: "transposed convolution",
+            weight: weights.weight,
+            bias: weights.bias,
+            // By channels and offsets within each group of outputs.
+            layout: WeightLayout::Permuted {
+                shape: [groups, channels_in, outputs, offsets],
+                order: [1, 3, 0, 2],
+            },
+            shape: [channels_in * offsets, outputs * groups],
         };
-        let sighting = || Sighting::new(kind, weight, bias, [d_in, dims[1] * groups]);
-        self.convolution((weight.id, sighting), input, forward, geometry)
+        let call = convolution(parameters, groups, input);
+        self.patches(call, forward, geometry)
     }
 
-    fn convolution<const D: usize>(
+    /// Calls a layer whose inputs are patches.
+    fn patches<const D: usize>(
         &mut self,
-        layer: (ParamId, impl FnOnce() -> Sighting),
-        input: Tensor<D>,
+        call: Call<'_, D, Tensor<D>>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
         geometry: impl FnOnce([usize; D]) -> PatchGeometry,
     ) -> Tensor<D> {
-        self.through(
-            layer,
-            (input, FeatureAxis::Channels),
-            forward,
-            |input, outputs| {
-                Inputs::Patches(PatchedInput {
-                    input: with_three_axes(input.inner()),
-                    geometry: geometry(outputs),
-                    folded: 1,
-                })
-            },
-        )
+        self.through(call, forward, |input, outputs| {
+            Inputs::Patches(PatchedInput {
+                input: with_three_axes(input.inner()),
+                geometry: geometry(outputs),
+                folded: 1,
+            })
+        })
     }
 }
 
-/// Weight, bias and groups of a convolution.
-type Parameters<'a, const D: usize> = (&'a Param<Tensor<D>>, Option<&'a Param<Tensor<1>>>, usize);
+fn convolution<const D: usize>(
+    parameters: LayerParameters<'_, D>,
+    groups: usize,
+    input: Tensor<D>,
+) -> Call<'_, D, Tensor<D>> {
+    Call {
+        parameters,
+        action: ParameterAction::Product { groups },
+        input,
+        features: FeatureAxis::Channels,
+    }
+}
+
+/// The parameters of a convolution.
+struct Weights<'a, const D: usize> {
+    weight: &'a Param<Tensor<D>>,
+    bias: Option<&'a Param<Tensor<1>>>,
+    groups: usize,
+}
 
 /// The form of a convolution along its spatial axes.
 #[derive(Clone, Copy)]

@@ -8,10 +8,9 @@ use burn::{
     tensor::Tensor,
 };
 
-use super::layers::Layers;
 use crate::{
     error::{Quantity, StepError},
-    vector::ParameterVector,
+    network::{Layers, ParameterVector},
 };
 
 impl Layers {

@@ -2,20 +2,21 @@
 
 mod attention;
 mod convolution;
-mod entries;
+mod dense;
+mod discover;
+mod embedding;
 mod gradients;
-mod layer;
-mod layers;
+mod inputs;
+mod network;
 mod normalisation;
 mod patches;
-mod table;
+mod scale_shift;
 mod tape;
 mod uses;
 
 pub use attention::AttentionMasks;
-pub use layer::{BlockStructure, Layer, LayerKind, LayerOptions, ScaleShiftBlock, WeightSharing};
-pub use layers::Layers;
+pub use network::{Jvp, Network};
 pub(crate) use normalisation::{BatchStatistics, FormerStatistics};
-pub use table::{Block, Coverage, ParameterRow, ParameterTable};
-pub use tape::Tape;
-pub(crate) use uses::{CapturedPass, LayerUses, pieces, sum_by_token};
+pub use tape::{FeatureAxis, LayerParameters, Tape};
+pub(crate) use uses::CapturedPass;
+pub use uses::LayerUses;

@@ -2,8 +2,11 @@
 
 use burn::{module::RunningState, nn::BatchNorm, tensor::Tensor};
 
-use super::tape::{Mode, Tape};
-use crate::{network::Network, statistics::old_weight};
+use super::{
+    network::Network,
+    tape::{Mode, Tape},
+};
+use crate::moving_average::old_weight;
 
 /// The statistics of a batch, for the batch normalisations of a network.
 #[derive(Debug, Default)]

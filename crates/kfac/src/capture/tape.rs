@@ -1,6 +1,6 @@
 //! The tape: layers called through it can be recorded.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use burn::{
     module::{Param, ParamId},
@@ -8,10 +8,11 @@ use burn::{
 };
 
 use super::{
-    layer::LayerKind,
+    inputs::Inputs,
     normalisation::BatchStatistics,
-    uses::{CapturedPass, Inputs, LayerCapture},
+    uses::{CapturedPass, LayerCapture},
 };
+use crate::network::{Layers, ParameterAction, WeightLayout};
 
 /// Records the layers of a forward pass, or, switched off, costs nothing.
 ///
@@ -25,7 +26,7 @@ use super::{
 #[derive(Debug)]
 pub struct Tape {
     pub(super) mode: Mode,
-    /// What counts of each position of the layers to come.
+    /// One at each position of the layers to come that counts, zero at padded ones; `None` where all count.
     pub(super) valid: Option<Tensor<2>>,
 }
 
@@ -43,39 +44,66 @@ pub(super) enum Mode {
     },
 }
 
-/// A layer met by a discovering tape.
+/// The parameters of a layer, as a tape has to know them.
 #[derive(Clone, Copy, Debug)]
+pub struct LayerParameters<'a, const P: usize> {
+    /// What the layer is called in the parameter table, for instance `dense`.
+    pub name: &'static str,
+    /// The weight.
+    pub weight: &'a Param<Tensor<P>>,
+    /// The bias, which is added to the outputs.
+    pub bias: Option<&'a Param<Tensor<1>>>,
+    /// How the weight is stored.
+    pub layout: WeightLayout,
+    /// `[d_in, d_out]`: the numbers of inputs and outputs of the layer.
+    pub shape: [usize; 2],
+}
+
+impl<const P: usize> LayerParameters<'_, P> {
+    fn sighting(&self, action: ParameterAction, features: FeatureAxis) -> Sighting {
+        let bias = self.bias.filter(|bias| bias.val().is_require_grad());
+        let [d_in, d_out] = self.shape;
+        Sighting {
+            name: Cow::Borrowed(self.name),
+            action,
+            weight: self.weight.id,
+            bias: bias.map(|bias| bias.id),
+            layout: self.layout,
+            d_in,
+            d_out,
+            trainable: self.weight.val().is_require_grad(),
+            positions: 1,
+            links: action == ParameterAction::Product { groups: 1 }
+                && features == FeatureAxis::Last,
+        }
+    }
+}
+
+/// A call of a layer.
+pub(super) struct Call<'a, const P: usize, I> {
+    pub(super) parameters: LayerParameters<'a, P>,
+    pub(super) action: ParameterAction,
+    pub(super) input: I,
+    /// Where the features of the layer's output are.
+    pub(super) features: FeatureAxis,
+}
+
+/// A layer met by a discovering tape.
+#[derive(Clone, Debug)]
 pub(super) struct Sighting {
-    pub(super) kind: LayerKind,
+    pub(super) name: Cow<'static, str>,
+    pub(super) action: ParameterAction,
     pub(super) weight: ParamId,
     /// The bias, where it is trained.
     pub(super) bias: Option<ParamId>,
+    pub(super) layout: WeightLayout,
     pub(super) d_in: usize,
     pub(super) d_out: usize,
     pub(super) trainable: bool,
     /// Positions at which the weight is used when the tape saw a single case.
     pub(super) positions: usize,
-}
-
-impl Sighting {
-    /// A layer of a kind, with the dimensions of its parameters' matrix; see [`Layer`](super::Layer).
-    pub(super) fn new<const D: usize>(
-        kind: LayerKind,
-        weight: &Param<Tensor<D>>,
-        bias: Option<&Param<Tensor<1>>>,
-        [d_in, d_out]: [usize; 2],
-    ) -> Self {
-        let bias = bias.filter(|bias| bias.val().is_require_grad());
-        Self {
-            kind,
-            weight: weight.id,
-            bias: bias.map(|bias| bias.id),
-            d_in,
-            d_out,
-            trainable: weight.val().is_require_grad(),
-            positions: 1,
-        }
-    }
+    /// Whether a chain can link it with its neighbours, where it has one position.
+    pub(super) links: bool,
 }
 
 #[derive(Debug)]
@@ -87,14 +115,15 @@ pub(super) struct Record {
     valid: Option<Tensor<2>>,
 }
 
-/// Which axis of a layer's output holds its features.
+/// Which axis of a layer's output holds its features; the first counts the cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FeatureAxis {
+#[non_exhaustive]
+pub enum FeatureAxis {
     /// The last; all between it and the cases are positions.
     Last,
     /// The second; all behind it are positions.
     Channels,
-    /// All: a parameter, without cases.
+    /// All of them, and no axis counts cases: a parameter on its own.
     Whole,
 }
 
@@ -167,27 +196,40 @@ impl Tape {
         };
     }
 
+    /// A tape that records layers.
+    pub(crate) fn recording(layers: &Layers) -> Self {
+        let index = layers.iter().enumerate();
+        Self::new(Mode::Record {
+            index: index.map(|(i, layer)| (layer.weight, i)).collect(),
+            records: Vec::new(),
+        })
+    }
+
     /// Calls a layer: `forward` makes its output; `inputs` tells what the recorded layer saw.
-    pub(super) fn through<T: Clone, const D: usize>(
+    pub(super) fn through<const P: usize, I: Clone, const D: usize>(
         &mut self,
-        (weight, sighting): (ParamId, impl FnOnce() -> Sighting),
-        (input, features): (T, FeatureAxis),
-        forward: impl FnOnce(T) -> Tensor<D>,
-        inputs: impl FnOnce(T, [usize; D]) -> Inputs,
+        call: Call<'_, P, I>,
+        forward: impl FnOnce(I) -> Tensor<D>,
+        inputs: impl FnOnce(I, [usize; D]) -> Inputs,
     ) -> Tensor<D> {
+        let Call {
+            parameters,
+            action,
+            input,
+            features,
+        } = call;
         match &mut self.mode {
             Mode::Off | Mode::Evaluate | Mode::Normalise(_) => forward(input),
             Mode::Discover(sightings) => {
                 let output = forward(input);
-                let positions = features.positions(output.dims());
                 sightings.push(Sighting {
-                    positions,
-                    ..sighting()
+                    positions: features.positions(output.dims()),
+                    ..parameters.sighting(action, features)
                 });
                 output
             }
             Mode::Record { index, records } => {
-                let Some(&layer) = index.get(&weight) else {
+                let Some(&layer) = index.get(&parameters.weight.id) else {
                     return forward(input);
                 };
                 let output = forward(input.clone());
@@ -211,16 +253,12 @@ impl Tape {
         }
     }
 
-    /// The recorded inputs with their output gradients, taken out of `gradients`, for so many layers
-    /// and cases.
+    /// The recorded inputs with their output gradients, taken out of `gradients` into a pass that has
+    /// no layer's uses yet.
     ///
     /// A layer whose output does not reach the loss has no gradient; it counts as zero.
-    pub(crate) fn into_pass(
-        self,
-        gradients: &mut Gradients,
-        (layers, cases): (usize, usize),
-    ) -> CapturedPass {
-        let mut pass = CapturedPass::empty(layers, cases);
+    pub(crate) fn into_pass(self, gradients: &mut Gradients, empty: CapturedPass) -> CapturedPass {
+        let mut pass = empty;
         let Mode::Record { records, .. } = self.mode else {
             return pass;
         };

@@ -1,18 +1,17 @@
 //! The exact Fisher matrix, formed densely: the slow oracle.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 
 use crate::{
-    capture::{Layers, Tape},
-    cases::{Batch, Cases},
+    capture::{Network, Tape},
     linalg::host,
-    loss::PredictiveDistribution,
-    network::Network,
+    loss::{Likelihood, Loss},
+    network::{Batch, Cases, Layers, Outputs},
 };
 
-/// The exact Fisher matrix of the layers' parameters on a batch, equal to the generalised
-/// Gauss-Newton matrix.
+/// The exact Fisher matrix of the layers' parameters on some inputs, equal to the generalised
+/// Gauss-Newton matrix, as a square matrix in `f64` on the host.
 ///
 /// # Definition
 ///
@@ -25,48 +24,48 @@ use crate::{
 ///
 /// # Cost
 ///
-/// One backward pass a case and output, and a dense matrix in `f64`: for small networks.
-pub fn fisher<M: Network, L: PredictiveDistribution>(
+/// One backward pass a case and output, and a dense matrix: for small networks.
+pub fn fisher<M: Network, L: Likelihood<M::Output>>(
     model: &M,
     layers: &Layers,
     loss: &L,
-    batch: &Batch<M::Input>,
-) -> Mat<f64> {
+    inputs: &M::Input,
+) -> TensorData {
     let mut columns: Vec<Vec<f64>> = Vec::new();
-    for case in 0..batch.len() {
-        let input = batch.inputs.slice(case..case + 1);
-        let d_out = model
+    for case in 0..inputs.len() {
+        let input = inputs.slice(case..case + 1);
+        let outputs = model
             .valid()
-            .forward(input.clone(), &mut Tape::evaluating())
-            .dims()[1];
+            .forward(input.clone(), &mut Tape::evaluating());
+        let d_out = outputs.into_rows().dims()[1];
         for output in 0..d_out {
-            let unit = |outputs: Tensor<2>| {
-                let unit = outputs
-                    .zeros_like()
-                    .slice_fill([0..1, output..output + 1], 1.0);
-                loss.fisher_factor_product(outputs, unit)
+            let unit = |outputs: M::Output| {
+                let rows = outputs.clone().into_rows().zeros_like();
+                let unit = rows.slice_fill([0..1, output..output + 1], 1.0);
+                let unit = outputs.with_rows(unit);
+                loss.factor_product(outputs, unit)
             };
             columns.push(seeded_gradient((model, layers), input.clone(), unit));
         }
     }
-    mean_outer_product(&columns, batch.len())
+    mean_outer_product(&columns, inputs.len())
 }
 
 /// The empirical Fisher matrix of the layers' parameters on a batch: the mean of the outer products of
-/// the gradients of each case's loss at its target, in the same order.
+/// the gradients of each case's loss at its target, in the same order and form.
 ///
 /// # Cost
 ///
-/// One backward pass a case, and a dense matrix in `f64`: for small networks.
-pub fn empirical_fisher<M: Network, L: PredictiveDistribution>(
+/// One backward pass a case, and a dense matrix: for small networks.
+pub fn empirical_fisher<M: Network, T: Cases, L: Loss<M::Output, T>>(
     model: &M,
     layers: &Layers,
     loss: &L,
-    batch: &Batch<M::Input>,
-) -> Mat<f64> {
+    batch: &Batch<M::Input, T>,
+) -> TensorData {
     let columns = (0..batch.len()).map(|case| {
         let one = batch.slice(case..case + 1);
-        let seed = |outputs: Tensor<2>| loss.output_gradient(outputs, one.targets.clone().inner());
+        let seed = |outputs| loss.gradient(outputs, one.targets.clone());
         seeded_gradient((model, layers), one.inputs.clone(), seed)
     });
     mean_outer_product(&columns.collect::<Vec<_>>(), batch.len())
@@ -76,20 +75,25 @@ pub fn empirical_fisher<M: Network, L: PredictiveDistribution>(
 fn seeded_gradient<M: Network>(
     (model, layers): (&M, &Layers),
     inputs: M::Input,
-    seed: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    seed: impl FnOnce(M::Output) -> M::Output,
 ) -> Vec<f64> {
     let outputs = model.forward(inputs, &mut Tape::evaluating());
-    let seed = seed(outputs.clone().inner());
-    let mut gradients = (outputs * seed.autodiff()).sum().backward();
+    let rows = outputs.clone().into_rows();
+    let plain = outputs.with_rows(rows.clone().inner());
+    let seed: Tensor<2> = seed(plain).into_rows();
+    let mut gradients = (rows * seed.autodiff()).sum().backward();
     let gradient = layers.gradients(model, &mut gradients);
     let blocks = gradient.blocks().iter();
     blocks.flat_map(host::to_vec::<f64, 2>).collect()
 }
 
-fn mean_outer_product(columns: &[Vec<f64>], cases: usize) -> Mat<f64> {
+fn mean_outer_product(columns: &[Vec<f64>], cases: usize) -> TensorData {
     let parameters = columns.first().map_or(0, Vec::len);
     let scaled = Mat::from_fn(parameters, columns.len(), |i, j| {
         columns[j][i] / (cases as f64).sqrt()
     });
-    &scaled * scaled.transpose()
+    let fisher = &scaled * scaled.transpose();
+    let elements = (0..parameters).flat_map(|i| (0..parameters).map(move |j| (i, j)));
+    let values: Vec<f64> = elements.map(|at| fisher[at]).collect();
+    TensorData::new(values, [parameters, parameters])
 }

@@ -1,22 +1,20 @@
-//! The Fisher matrix and its approximations (sections 3 and 4).
+//! Estimating the Fisher matrix of a network (sections 3 and 5), and exact oracles.
 
-mod approximation;
-mod block;
-mod block_diagonal;
-mod block_tridiagonal;
-mod correction;
 mod estimate;
+mod estimator;
 pub mod exact;
-mod moments;
-mod structure;
+mod passes;
 mod sums;
 
-pub use approximation::FisherApproximation;
-pub use block::{BlockInverse, EigenInverse, KroneckerInverse};
-pub use block_diagonal::BlockDiagonalInverse;
-pub use block_tridiagonal::{BlockTridiagonalInverse, Regression};
-pub(crate) use correction::CorrectionSums;
-pub use correction::Eigenvalues;
-pub use estimate::{FisherEstimate, FisherEstimator};
-pub use structure::{FisherInverse, InverseStructure};
+pub use estimate::FisherEstimate;
+pub use estimator::{Correction, FisherEstimator};
+pub(crate) use passes::{Passes, TargetGradient};
 pub(crate) use sums::Sums;
+
+pub use crate::{
+    inverse::{
+        ChainLink, ConditionalInverse, Eigenvalues, FisherApproximation, FisherInverse,
+        InverseStructure, Regression,
+    },
+    linalg::NotPositiveDefinite,
+};

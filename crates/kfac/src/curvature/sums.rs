@@ -1,28 +1,26 @@
 //! One batch's factors, summed over the passes that it takes (section 5).
 
-use burn::tensor::Tensor;
-use rayon::prelude::*;
+use std::sync::Arc;
 
-use super::{
-    correction::CorrectionSums,
-    estimate::FisherEstimate,
-    moments::{LayerMoments, Moments, ProductMoments},
-    structure::InverseStructure,
-};
+use burn::tensor::Tensor;
+
 use crate::{
-    capture::{BlockStructure, CapturedPass, Layer, LayerUses, Layers},
+    blocks::{BlockEstimate, BlockStructure, Blocks, CrossFactors, FactorSet, Moments, Pass},
+    capture::{CapturedPass, LayerUses},
     error::{Quantity, StepError},
-    statistics::{CrossFactors, FactorSet, KroneckerFactors, LayerFactors, cross_moment},
+    inverse::{CorrectionSums, InverseStructure},
+    linalg::cross_moment,
+    network::Layer,
+    workers::map_at_once,
 };
 
 /// Sums of outer products over the uses and passes seen so far.
 #[derive(Debug)]
 pub(crate) struct Sums<'a> {
-    layers: &'a Layers,
-    moments: Vec<Option<LayerMoments>>,
+    blocks: &'a Blocks,
+    moments: Vec<Option<Moments>>,
     links: Vec<Link>,
     correction: Option<CorrectionSums<'a>>,
-    estimate: FisherEstimate,
 }
 
 /// The sums between a layer and the next.
@@ -34,37 +32,45 @@ struct Link {
     sum: Option<CrossFactors>,
 }
 
-impl Link {
-    fn new(wanted: bool) -> Self {
-        Self { wanted, sum: None }
+/// What a layer of a chain did in a pass.
+struct Called<'a> {
+    layer: &'a Layer,
+    uses: &'a LayerUses,
+}
+
+impl Called<'_> {
+    /// The activations as rows: the layers of a chain have one position.
+    fn activations(&self) -> Option<Tensor<2>> {
+        let cases = 0..self.uses.cases();
+        let activations = self.uses.activations(self.layer, &cases);
+        activations.into_iter().next().map(|a| a.squeeze_dim(1))
     }
 
-    fn add(&mut self, [this, next]: [&LayerUses; 2], homogeneous: [bool; 2], moments: Moments) {
-        if !self.wanted || this.is_empty() || next.is_empty() {
+    fn output_gradients(&self) -> Tensor<2> {
+        self.uses.output_gradients().squeeze_dim(1)
+    }
+}
+
+impl Link {
+    fn add(&mut self, this: &Called<'_>, next: &Called<'_>, pass: Pass) {
+        if !self.wanted || this.uses.is_empty() || next.uses.is_empty() {
             return;
         }
         let activation = || {
-            let rows = |uses: &LayerUses, homogeneous| {
-                let features = uses.features(&(0..uses.cases()), (1, homogeneous));
-                features.into_iter().next().map(single_position)
-            };
-            let both = rows(this, homogeneous[0]).zip(rows(next, homogeneous[1]));
+            let both = this.activations().zip(next.activations());
             both.map(|(this, next)| cross_moment(this, next))
         };
-        let gradient = cross_moment(
-            single_position(this.output_gradients()),
-            single_position(next.output_gradients()),
-        );
-        self.sum = match (self.sum.take(), moments) {
+        let gradient = cross_moment(this.output_gradients(), next.output_gradients());
+        self.sum = match (self.sum.take(), pass.first) {
             (None, _) => activation().map(|activation| CrossFactors {
                 activation,
                 gradient,
             }),
-            (Some(sum), Moments::Both) => activation().map(|activation| CrossFactors {
+            (Some(sum), true) => activation().map(|activation| CrossFactors {
                 activation: sum.activation + activation,
                 gradient: sum.gradient + gradient,
             }),
-            (Some(sum), Moments::GradientOnly) => Some(CrossFactors {
+            (Some(sum), false) => Some(CrossFactors {
                 gradient: sum.gradient + gradient,
                 ..sum
             }),
@@ -72,26 +78,19 @@ impl Link {
     }
 }
 
-/// `[n, 1, d] -> [n, d]`: the layers of a chain have one position.
-fn single_position(features: Tensor<3>) -> Tensor<2> {
-    features.squeeze_dim(1)
-}
-
 impl<'a> Sums<'a> {
     /// Sums of no case yet, for each layer and each link that the structure uses.
-    pub(crate) fn new(
-        layers: &'a Layers,
-        structure: InverseStructure,
-        estimate: FisherEstimate,
-    ) -> Self {
-        let linked =
-            |layer| structure == InverseStructure::BlockTridiagonal && layers.linked(layer);
+    pub(crate) fn new(blocks: &'a Blocks, structure: InverseStructure) -> Self {
+        let layers = blocks.layers();
+        let link = |layer| Link {
+            wanted: structure == InverseStructure::BlockTridiagonal && layers.linked(layer),
+            sum: None,
+        };
         Self {
-            layers,
+            blocks,
             moments: vec![None; layers.len()],
-            links: (0..layers.len()).map(linked).map(Link::new).collect(),
+            links: (0..layers.len()).map(link).collect(),
             correction: None,
-            estimate,
         }
     }
 
@@ -99,6 +98,35 @@ impl<'a> Sums<'a> {
     #[must_use]
     pub(crate) fn correcting(self, correction: Option<CorrectionSums<'a>>) -> Self {
         Self { correction, ..self }
+    }
+
+    /// Takes in a pass.
+    pub(crate) fn accumulate(&mut self, captured: CapturedPass, pass: Pass) {
+        self.accumulate_links(&captured, pass);
+        if let Some(correction) = &mut self.correction {
+            correction.accumulate(self.blocks.layers(), &captured);
+        }
+        let all = self.blocks.iter().zip(captured.layers);
+        for (((layer, structure), uses), sum) in all.zip(&mut self.moments) {
+            if uses.is_empty() {
+                continue;
+            }
+            *sum = Some(match sum.take() {
+                // The first pass brings the inputs in any case.
+                None => structure.moments(layer, &uses, Pass { first: true, ..pass }),
+                Some(sum) => sum.plus(structure.moments(layer, &uses, pass)),
+            });
+        }
+    }
+
+    fn accumulate_links(&mut self, captured: &CapturedPass, pass: Pass) {
+        let layers = self.blocks.layers().iter().zip(&captured.layers);
+        let called: Vec<_> = layers.map(|(layer, uses)| Called { layer, uses }).collect();
+        for (link, pair) in self.links.iter_mut().zip(called.windows(2)) {
+            if let [this, next] = pair {
+                link.add(this, next, pass);
+            }
+        }
     }
 
     /// The factors of a batch of so many cases, all of whose passes are in the sums, and the corrected
@@ -111,12 +139,14 @@ impl<'a> Sums<'a> {
         self,
         cases: usize,
     ) -> Result<(FactorSet, Option<CorrectionSums<'a>>), StepError> {
-        let layers = self.moments.into_par_iter().zip(self.layers.as_slice());
-        let factors: Vec<_> = layers
-            .map(|(moments, layer)| layer_factors(layer, moments, cases))
-            .collect();
+        let gradients = self.moments.iter().flatten().flat_map(|m| &m.gradients);
+        let device = gradients.map(Tensor::device).next().unwrap_or_default();
+        let layers = self.blocks.iter().zip(self.moments).collect();
+        let blocks = map_at_once(&device, layers, |((layer, structure), moments)| {
+            estimate(layer, structure, moments.map(|moments| moments.means(cases)))
+        });
         // One after another, so that of several faults the first layer's is told.
-        let factors = factors.into_iter().collect::<Result<_, _>>()?;
+        let blocks = blocks.into_iter().collect::<Result<_, _>>()?;
         // By Cauchy and Schwarz these are finite where the layers' own factors are.
         let links = self.links.into_iter().map(|link| {
             link.sum.map(|sum| CrossFactors {
@@ -125,105 +155,28 @@ impl<'a> Sums<'a> {
             })
         });
         let factors = FactorSet {
+            blocks,
             links: links.collect(),
-            layers: factors,
         };
         Ok((factors, self.correction))
     }
-
-    /// Takes in a pass.
-    pub(crate) fn accumulate(&mut self, pass: CapturedPass, moments: Moments) {
-        self.accumulate_links(&pass, moments);
-        if let Some(correction) = &mut self.correction {
-            correction.accumulate(self.layers, &pass);
-        }
-        let all = self.layers.iter().zip(pass.layers).zip(&mut self.moments);
-        for ((layer, uses), sum) in all {
-            if uses.is_empty() {
-                continue;
-            }
-            // The first pass brings the activations in any case.
-            let which = if sum.is_none() {
-                Moments::Both
-            } else {
-                moments
-            };
-            let of_pass = LayerMoments::of(layer, &uses, which);
-            let of_pass = match self.estimate {
-                FisherEstimate::MonteCarlo => of_pass,
-                // Each pass is of one case then.
-                FisherEstimate::Exact | FisherEstimate::Empirical => of_pass.squared(),
-            };
-            *sum = Some(match sum.take() {
-                None => of_pass,
-                Some(sum) => sum.plus(of_pass, which),
-            });
-        }
-    }
-
-    fn accumulate_links(&mut self, pass: &CapturedPass, moments: Moments) {
-        let biases = self.layers.as_slice().windows(2);
-        let uses = pass.layers.windows(2);
-        for ((link, uses), layers) in self.links.iter_mut().zip(uses).zip(biases) {
-            if let ([this, next], [a, b]) = (uses, layers) {
-                let homogeneous = [a.bias.is_some(), b.bias.is_some()];
-                link.add([this, next], homogeneous, moments);
-            }
-        }
-    }
 }
 
-/// A layer's factors from its sums over so many cases.
-fn layer_factors(
+/// The estimate of a layer's block from the means over the batch.
+fn estimate(
     layer: &Layer,
-    moments: Option<LayerMoments>,
-    cases: usize,
-) -> Result<LayerFactors, StepError> {
-    let moments = moments.map(LayerMoments::squared);
-    let factors = moments.and_then(|moments| mean_factors(layer, moments, cases as f64));
-    let Some(factors) = factors else {
-        return Err(StepError::LayerNotReached {
-            layer: layer.path.clone(),
-        });
-    };
-    match factors.non_finite() {
-        None => Ok(factors),
+    structure: &dyn BlockStructure,
+    means: Option<Vec<Tensor<2>>>,
+) -> Result<Arc<dyn BlockEstimate>, StepError> {
+    let path = || layer.path.clone();
+    let means = means.ok_or_else(|| StepError::LayerNotReached { layer: path() })?;
+    let block = structure.estimate(layer, means);
+    let block = block.ok_or_else(|| StepError::NoBlock { layer: path() })?;
+    match block.non_finite() {
+        None => Ok(block),
         Some(kind) => Err(StepError::NonFinite {
             quantity: Quantity::Factor(kind),
-            layer: Some(layer.path.clone()),
+            layer: Some(path()),
         }),
     }
-}
-
-/// The means; `None` where no pass has brought the inputs of a product.
-fn mean_factors(layer: &Layer, moments: LayerMoments, cases: f64) -> Option<LayerFactors> {
-    let ProductMoments {
-        activation,
-        gradient,
-        count,
-    } = match (moments, layer.structure) {
-        (LayerMoments::Block(sum), BlockStructure::Full) => {
-            return Some(LayerFactors::Full(sum / cases));
-        }
-        (LayerMoments::Block(sum) | LayerMoments::Gradient(sum), _) => {
-            return Some(LayerFactors::Diagonal(sum / cases));
-        }
-        (LayerMoments::Product(moments), _) => moments,
-    };
-    let pairs = activation.into_iter().zip(gradient);
-    let mut pairs = pairs.map(|(activation, gradient)| KroneckerFactors {
-        activation: activation / cases,
-        gradient: gradient / count,
-    });
-    if layer.kind.groups() > 1 {
-        return Some(LayerFactors::Groups(pairs.collect()));
-    }
-    let factors = pairs.next()?;
-    Some(match layer.structure {
-        BlockStructure::DiagonalKronecker => LayerFactors::Embedding {
-            activation: factors.activation,
-            gradient: factors.gradient,
-        },
-        _ => LayerFactors::Kronecker(factors),
-    })
 }

@@ -1,8 +1,71 @@
-//! The Levenberg-Marquardt rule for λ (section 6.5).
+//! What a rule for λ decides.
+
+use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-/// What the rule did to λ.
+/// How λ, the damping of the quadratic model, goes on from step to step.
+///
+/// The built-in rules are [`LevenbergMarquardt`](super::LevenbergMarquardt) (the paper's),
+/// [`Calibrated`](super::Calibrated) (how another rule starts), [`FixedLambda`](super::FixedLambda) and
+/// [`ScheduledLambda`](super::ScheduledLambda). A rule holds settings only; what changes is in
+/// [`LambdaState`], so that a step can be refused and a run resumed.
+pub trait LambdaRule: Debug + Send + Sync {
+    /// λ before the first step.
+    fn start(&self) -> LambdaState;
+
+    /// Whether [`update`](Self::update) wants evidence in an iteration, counted from one: the objective
+    /// is then evaluated once more, after the step.
+    fn wants_evidence(&self, state: LambdaState, iteration: u64) -> bool;
+
+    /// λ after an iteration, with evidence where it was wanted.
+    fn update(&self, state: LambdaState, iteration: u64, evidence: Option<Evidence>)
+    -> LambdaUpdate;
+
+    /// λ after a step that led to where the objective is not finite, and that was taken back.
+    fn taken_back(&self, state: LambdaState) -> LambdaState;
+}
+
+/// λ, and whether it has settled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LambdaState {
+    /// λ.
+    pub lambda: f64,
+    /// Whether λ is still on its way from a first guess. As long as it is, the inverse is refreshed in
+    /// every iteration, and γ follows λ as `√(λ + η)`.
+    pub starting: bool,
+}
+
+/// What a step tells about the quadratic model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evidence {
+    /// The objective before the step.
+    pub before: f64,
+    /// The objective after it.
+    pub after: f64,
+    /// What the quadratic model predicted of their difference.
+    pub model_change: f64,
+    /// η, the weight of the penalty, which damps like λ.
+    pub l2: f64,
+}
+
+impl Evidence {
+    /// The reduction ratio `ρ = (h(θ + δ) − h(θ)) / (M(δ) − M(0))`.
+    pub fn reduction_ratio(&self) -> f64 {
+        (self.after - self.before) / self.model_change
+    }
+}
+
+/// λ after an iteration, and what the rule did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LambdaUpdate {
+    /// λ from now on.
+    pub state: LambdaState,
+    /// How the step was judged, where it was.
+    pub action: Option<LambdaAction>,
+}
+
+/// What a rule did to λ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LambdaAction {
@@ -12,85 +75,4 @@ pub enum LambdaAction {
     Keep,
     /// The model was good: λ shrank.
     Decrease,
-}
-
-/// Adapts λ to how well the quadratic model predicted the change of the objective.
-///
-/// # Definition
-///
-/// ```text
-/// ρ = (h(θ + δ) − h(θ)) / (M(δ) − M(0))
-/// ρ > ¾: λ ← ω₁ λ     ρ < ¼, or h rose, or ρ is NaN: λ ← λ / ω₁
-/// ```
-///
-/// # References
-///
-/// Martens and Grosse (2015), section 6.5, arXiv 1503.05671.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LevenbergMarquardt {
-    /// `ω₁`, the factor of one update, in `(0, 1)`.
-    pub omega: f64,
-}
-
-impl LevenbergMarquardt {
-    /// The action for an objective that went from `before` to `after` where the model predicted
-    /// `model_change`, and the reduction ratio ρ.
-    pub fn judge(before: f64, after: f64, model_change: f64) -> (f64, LambdaAction) {
-        let ratio = (after - before) / model_change;
-        // A model change of zero or above is no prediction; a rise of the loss is a failure of the
-        // model whatever the sign of the ratio.
-        let action = if after > before || !ratio.is_finite() || ratio < 0.25 {
-            LambdaAction::Increase
-        } else if ratio > 0.75 {
-            LambdaAction::Decrease
-        } else {
-            LambdaAction::Keep
-        };
-        (ratio, action)
-    }
-
-    /// λ after an action.
-    pub fn apply(self, lambda: f64, action: LambdaAction) -> f64 {
-        match action {
-            LambdaAction::Increase => (lambda / self.omega).min(f64::MAX),
-            LambdaAction::Keep => lambda,
-            LambdaAction::Decrease => lambda * self.omega,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scripted_ratios() {
-        use LambdaAction::{Decrease, Increase, Keep};
-        let script = [
-            (10.0, 9.0, -1.0, Decrease),      // ρ = 1
-            (10.0, 9.25, -1.0, Keep),         // ρ = 0.75 exactly: strict comparison
-            (10.0, 9.5, -1.0, Keep),          // ρ = 0.5
-            (10.0, 9.75, -1.0, Keep),         // ρ = 0.25 exactly
-            (10.0, 9.9, -1.0, Increase),      // ρ = 0.1
-            (10.0, 11.0, -1.0, Increase),     // the loss rose
-            (10.0, 11.0, 1.0, Increase),      // ... although the ratio is one
-            (10.0, f64::NAN, -1.0, Increase), // not a number
-            (10.0, f64::INFINITY, -1.0, Increase),
-            (10.0, 8.0, -1.0, Decrease), // ρ = 2, the regime of large damping
-            (10.0, 10.0, 0.0, Increase), // 0/0
-        ];
-        for (before, after, change, expected) in script {
-            let (_, action) = LevenbergMarquardt::judge(before, after, change);
-            assert_eq!(action, expected, "{before} -> {after}, predicted {change}");
-        }
-    }
-
-    #[test]
-    fn updates_of_lambda() {
-        let rule = LevenbergMarquardt { omega: 0.5 };
-        assert!((rule.apply(8.0, LambdaAction::Decrease) - 4.0).abs() < 1e-15);
-        assert!((rule.apply(8.0, LambdaAction::Increase) - 16.0).abs() < 1e-15);
-        assert!((rule.apply(8.0, LambdaAction::Keep) - 8.0).abs() < 1e-15);
-        assert!(rule.apply(f64::MAX, LambdaAction::Increase).is_finite());
-    }
 }

@@ -1,20 +1,19 @@
-//! Damping (section 6): how the approximate inverse and the quadratic model are kept in check.
+//! Damping (section 6): the rules that keep the approximate inverse and the quadratic model in check.
 
-mod conditional;
+mod calibrated;
+mod fixed;
 mod gamma;
-mod host_factors;
-mod host_layer;
-mod inverse;
 mod lambda;
-mod repair;
-mod start;
+mod levenberg_marquardt;
+mod rule;
+mod scheduled;
 mod tikhonov;
 
+pub use calibrated::Calibrated;
+pub use fixed::FixedLambda;
 pub use gamma::{GammaBounds, gamma_candidates};
-pub use inverse::InverseMethod;
-pub(crate) use inverse::{DampedInverse, InverseKind, PreparedFactors};
-pub use lambda::{LambdaAction, LevenbergMarquardt};
-pub use repair::{FactorAction, FactorRepair};
-pub use start::DampingStart;
-pub(crate) use start::calibrated_lambda;
-pub use tikhonov::{DampingScheme, PiNorm, factored_pi};
+pub use lambda::{Evidence, LambdaAction, LambdaRule, LambdaState, LambdaUpdate};
+pub use levenberg_marquardt::LevenbergMarquardt;
+pub use rule::{DampingRule, FactorNorms, ProductDamping};
+pub use scheduled::ScheduledLambda;
+pub use tikhonov::{DampingScheme, ExactTikhonov, FactoredTikhonov, PiNorm, factored_pi};

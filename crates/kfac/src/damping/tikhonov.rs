@@ -1,47 +1,78 @@
 //! Tikhonov damping of a Kronecker product (section 6.3).
 
-use faer::Mat;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::linalg::host::Scalar;
+use super::rule::{DampingRule, FactorNorms, ProductDamping};
 
-/// How `γ` enters the blocks of the approximate Fisher.
+/// How γ enters the blocks of the approximate Fisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DampingScheme {
-    /// `(Ā + πγI) ⊗ (G + γ/π I)`: the paper's choice, often better than the exact form.
+    /// [`FactoredTikhonov`]: the paper's choice, often better than the exact form.
     FactoredTikhonov {
         /// The norm that balances the two factors.
         pi: PiNorm,
     },
-    /// `Ā ⊗ G + γ² I`, applied in the eigenbases of the factors.
-    ///
-    /// Blocks that are no products are damped by `γ² I` in either scheme.
+    /// [`ExactTikhonov`].
     ExactTikhonov,
 }
 
 impl DampingScheme {
-    /// The eigenvalues of `Ā ⊗ G` from those of the factors, and the reciprocals of the damped ones.
-    pub(super) fn spectra<E: Scalar>(
-        self,
-        (activation, gradient): (&[f64], &[f64]),
-        (gamma, pi): (f64, f64),
-    ) -> (Mat<E>, Mat<E>) {
-        // Eigenvalues that rounding made negative are zero.
-        let of = |i: usize, j: usize| (activation[i].max(0.0), gradient[j].max(0.0));
-        let [rows, columns] = [activation.len(), gradient.len()];
-        let eigenvalues = Mat::from_fn(rows, columns, |i, j| {
-            let (a, g) = of(i, j);
-            E::from_f64(a * g)
-        });
-        let reciprocals = Mat::from_fn(rows, columns, |i, j| {
-            let (a, g) = of(i, j);
-            E::from_f64(match self {
-                Self::FactoredTikhonov { .. } => 1.0 / ((a + pi * gamma) * (g + gamma / pi)),
-                Self::ExactTikhonov => 1.0 / (a * g + gamma * gamma),
-            })
-        });
-        (eigenvalues, reciprocals)
+    /// The rule.
+    pub fn rule(self) -> Arc<dyn DampingRule> {
+        match self {
+            Self::FactoredTikhonov { pi } => Arc::new(FactoredTikhonov { pi }),
+            Self::ExactTikhonov => Arc::new(ExactTikhonov),
+        }
+    }
+}
+
+/// `(Ā + πγI) ⊗ (G + γ/π I)`, and `γ² I` for blocks that are no products.
+///
+/// # References
+///
+/// Martens and Grosse (2015), section 6.3, arXiv 1503.05671.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactoredTikhonov {
+    /// The norm that balances the two factors.
+    pub pi: PiNorm,
+}
+
+impl DampingRule for FactoredTikhonov {
+    fn balance(&self, activation: &dyn FactorNorms, gradient: &dyn FactorNorms) -> f64 {
+        let sizes = [activation, gradient].map(|factor| self.pi.mean_size(factor));
+        factored_pi(sizes[0], sizes[1])
+    }
+
+    fn product(&self, gamma: f64, pi: f64) -> ProductDamping {
+        ProductDamping::Factored {
+            activation: pi * gamma,
+            gradient: gamma / pi,
+        }
+    }
+
+    fn block(&self, gamma: f64) -> f64 {
+        gamma * gamma
+    }
+}
+
+/// `Ā ⊗ G + γ² I`, and the same for blocks that are no products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExactTikhonov;
+
+impl DampingRule for ExactTikhonov {
+    fn balance(&self, _activation: &dyn FactorNorms, _gradient: &dyn FactorNorms) -> f64 {
+        1.0
+    }
+
+    fn product(&self, gamma: f64, _pi: f64) -> ProductDamping {
+        ProductDamping::Exact(self.block(gamma))
+    }
+
+    fn block(&self, gamma: f64) -> f64 {
+        gamma * gamma
     }
 }
 
@@ -56,6 +87,17 @@ pub enum PiNorm {
     Frobenius,
     /// `π = 1`.
     One,
+}
+
+impl PiNorm {
+    fn mean_size(self, factor: &dyn FactorNorms) -> f64 {
+        let dimension = factor.dimension() as f64;
+        match self {
+            Self::Trace => factor.trace() / dimension,
+            Self::Frobenius => factor.frobenius() / dimension.sqrt(),
+            Self::One => 1.0,
+        }
+    }
 }
 
 /// The balance `π` of the damping between two factors, given the size of each in the chosen norm.

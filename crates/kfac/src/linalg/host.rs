@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use faer::{Mat, MatRef, traits::RealField};
 
 /// A scalar that both faer and Burn compute with: `f32` and `f64`.
-pub trait Scalar: RealField + Element + Send + Sync {
+pub(crate) trait Scalar: RealField + Element + Send + Sync {
     /// The spacing of the numbers next to one.
     const EPSILON: f64;
     /// The value, rounded to this precision.
@@ -34,7 +34,7 @@ impl Scalar for f64 {
 }
 
 /// Copies a device matrix to the host, converted to `E`.
-pub fn to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
+pub(crate) fn to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
     let [rows, columns] = tensor.dims();
     let values: Vec<E> = to_vec(tensor);
     MatRef::from_row_major_slice(&values, rows, columns).to_owned()
@@ -42,19 +42,19 @@ pub fn to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
 
 /// [`to_host`] for a matrix that equals its transpose but for rounding, which need not be turned over;
 /// the lower triangle of the result is the matrix's upper one.
-pub fn symmetric_to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
+pub(crate) fn symmetric_to_host<E: Scalar>(tensor: &Tensor<2>) -> Mat<E> {
     let [rows, columns] = tensor.dims();
     let values: Vec<E> = to_vec(tensor);
     MatRef::from_column_major_slice(&values, rows, columns).to_owned()
 }
 
 /// Copies a host matrix to the device, in the given precision.
-pub fn to_device<E: Scalar>(matrix: &Mat<E>, device: &Device, dtype: DType) -> Tensor<2> {
+pub(crate) fn to_device<E: Scalar>(matrix: &Mat<E>, device: &Device, dtype: DType) -> Tensor<2> {
     transposed_to_device(&matrix.transpose().to_owned(), device, dtype)
 }
 
 /// Copies the transpose of a host matrix to the device: column by column, as the host has it.
-pub fn transposed_to_device<E: Scalar>(
+pub(crate) fn transposed_to_device<E: Scalar>(
     matrix: &Mat<E>,
     device: &Device,
     dtype: DType,
@@ -67,8 +67,17 @@ pub fn transposed_to_device<E: Scalar>(
     Tensor::from_data(TensorData::new(values, [columns, rows]), (device, dtype))
 }
 
+/// A matrix of these values, row by row, on a device and in a precision.
+pub(crate) fn of_values(
+    values: Vec<f64>,
+    shape: [usize; 2],
+    (device, dtype): (Device, DType),
+) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, shape), (&device, dtype))
+}
+
 /// The elements of a tensor in row-major order, converted to `E`.
-pub fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
+pub(crate) fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
     let data = tensor.to_data();
     match data.as_slice::<E>() {
         Ok(values) => values.to_vec(),
@@ -77,7 +86,7 @@ pub fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
 }
 
 /// The Euclidean norm of all elements, accumulated like [`sum`].
-pub fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
+pub(crate) fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
     sum(tensor.clone() * tensor.clone()).sqrt()
 }
 
@@ -85,7 +94,7 @@ pub fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
 ///
 /// A plain device sum in `f32` loses the digits that the damping decisions of section 6 need, and
 /// not every device has `f64`.
-pub fn sum<const D: usize>(tensor: Tensor<D>) -> f64 {
+pub(crate) fn sum<const D: usize>(tensor: Tensor<D>) -> f64 {
     let rows: Vec<f64> = to_vec(&tensor.sum_dim(D - 1));
     rows.iter().sum()
 }

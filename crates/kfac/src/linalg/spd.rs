@@ -9,7 +9,7 @@ const MAX_DOUBLINGS: u32 = 10;
 
 /// The Cholesky factor and the inverse of a damped matrix.
 #[derive(Clone, Debug)]
-pub struct DampedCholesky<E> {
+pub(crate) struct DampedCholesky<E> {
     /// `L` with `L Lᵀ = M + damping I`, lower triangular.
     pub lower: Mat<E>,
     /// `(M + damping I)⁻¹`.
@@ -18,7 +18,7 @@ pub struct DampedCholesky<E> {
 
 /// How the factorisation of a damped matrix came about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// The damping that was finally added to the diagonal.
     pub damping: f64,
     /// How often the asked-for damping had to be doubled.
@@ -59,7 +59,7 @@ pub struct NotPositiveDefinite {
 /// # Cost
 ///
 /// d³ multiply-adds for factorisation and inverse.
-pub fn factorise<E: Scalar>(
+pub(crate) fn factorise<E: Scalar>(
     matrix: &Mat<E>,
     damping: f64,
 ) -> Result<(DampedCholesky<E>, Attempt), NotPositiveDefinite> {

@@ -12,7 +12,7 @@ use super::{host::Scalar, spd, symmetric::symmetric_eigen};
 
 /// The sign between the two Kronecker products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub(crate) enum Sign {
     /// `A ⊗ B + C ⊗ D`.
     Plus,
     /// `A ⊗ B − C ⊗ D`, which must be positive definite.
@@ -21,7 +21,7 @@ pub enum Sign {
 
 /// One side of the equation: a positive definite matrix, and a positive semi-definite one.
 #[derive(Clone, Copy, Debug)]
-pub struct Pencil<'a> {
+pub(crate) struct Pencil<'a> {
     /// `A` or `B`.
     pub definite: &'a Mat<f64>,
     /// `C` or `D`.
@@ -62,7 +62,7 @@ impl Pencil<'_> {
 /// # References
 ///
 /// Martens and Grosse (2015), appendix B, arXiv 1503.05671.
-pub fn solve_by_eigen(
+pub(crate) fn solve_by_eigen(
     left: Pencil<'_>,
     right: Pencil<'_>,
     sign: Sign,
@@ -104,7 +104,7 @@ const MAX_SMITH_DOUBLINGS: usize = 60;
 ///
 /// R. A. Smith (1968), *Matrix equation XA + BX = C*, SIAM J. Appl. Math. 16; the paper's appendix B
 /// names such a solver as the alternative.
-pub fn solve_by_smith(
+pub(crate) fn solve_by_smith(
     left: Pencil<'_>,
     right: Pencil<'_>,
     sign: Sign,
@@ -145,7 +145,7 @@ pub fn solve_by_smith(
 ///
 /// `s` are the squared canonical correlations, in `[0, 1)`.
 #[derive(Clone, Debug)]
-pub struct CanonicalDirections<E> {
+pub(crate) struct CanonicalDirections<E> {
     /// `K`, `[d, r]` with `r` the smaller of the two dimensions.
     pub directions: Mat<E>,
     /// `s`, one a direction.
@@ -157,7 +157,7 @@ pub struct CanonicalDirections<E> {
 /// # Shapes
 ///
 /// `[d, d], [d, d′], [d′, d′] -> [d, d′]`
-pub fn whitened_cross<E: Scalar>(lower: &Mat<E>, cross: &Mat<E>, other_lower: &Mat<E>) -> Mat<E> {
+pub(crate) fn whitened_cross<E: Scalar>(lower: &Mat<E>, cross: &Mat<E>, other_lower: &Mat<E>) -> Mat<E> {
     let mut half = cross.clone();
     solve_lower(lower, &mut half);
     let mut transposed = half.transpose().to_owned();
@@ -171,7 +171,7 @@ pub fn whitened_cross<E: Scalar>(lower: &Mat<E>, cross: &Mat<E>, other_lower: &M
 /// # Cost
 ///
 /// An eigendecomposition of the smaller of the two dimensions, and `2 d d′ min(d, d′)`.
-pub fn canonical_directions<E: Scalar>(
+pub(crate) fn canonical_directions<E: Scalar>(
     lower: &Mat<E>,
     whitened: &Mat<E>,
     bound: f64,

@@ -6,7 +6,7 @@ use super::host::Scalar;
 
 /// Eigenvalues (ascending) and orthonormal eigenvectors (columns) of a symmetric matrix.
 #[derive(Clone, Debug)]
-pub struct Eigendecomposition<E> {
+pub(crate) struct Eigendecomposition<E> {
     /// The eigenvalues, in ascending order.
     pub values: Vec<f64>,
     /// The eigenvectors as columns, `[d, d]`.
@@ -23,7 +23,7 @@ pub struct Eigendecomposition<E> {
 /// # Cost
 ///
 /// About 9 d³ multiply-adds.
-pub fn symmetric_eigen<E: Scalar>(matrix: &Mat<E>) -> Option<Eigendecomposition<E>> {
+pub(crate) fn symmetric_eigen<E: Scalar>(matrix: &Mat<E>) -> Option<Eigendecomposition<E>> {
     if !matrix.is_all_finite() {
         return None;
     }
@@ -41,7 +41,7 @@ pub fn symmetric_eigen<E: Scalar>(matrix: &Mat<E>) -> Option<Eigendecomposition<
 ///
 /// Eigenvalues of magnitude at most `d · ε · max|eigenvalue|` count as zero, so nearly parallel
 /// directions do not blow up the coefficients.
-pub fn pseudo_inverse_solve(matrix: &Mat<f64>, right: &[f64]) -> Option<Vec<f64>> {
+pub(crate) fn pseudo_inverse_solve(matrix: &Mat<f64>, right: &[f64]) -> Option<Vec<f64>> {
     let n = right.len();
     let eigen = symmetric_eigen(matrix)?;
     let largest = eigen.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));

@@ -5,7 +5,7 @@ use burn::tensor::{
     activation::{relu, sigmoid},
 };
 
-use super::PredictiveDistribution;
+use super::distribution::PredictiveDistribution;
 use crate::random::RandomStream;
 
 /// Independent Bernoulli outputs with logits `z`; the targets may be any numbers in `[0, 1]`.

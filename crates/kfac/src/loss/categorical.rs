@@ -5,10 +5,11 @@ use burn::tensor::{
     activation::{log_softmax, softmax},
 };
 
-use super::PredictiveDistribution;
+use super::distribution::PredictiveDistribution;
 use crate::random::RandomStream;
 
-/// A categorical output with logits `z`; the targets are one-hot rows, or rows of probabilities.
+/// A categorical output with logits `z`; the targets are classes, one-hot rows, or rows of
+/// probabilities.
 ///
 /// # Definition
 ///

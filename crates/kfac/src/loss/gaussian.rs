@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::PredictiveDistribution;
+use super::distribution::PredictiveDistribution;
 use crate::random::RandomStream;
 
 /// Independent Gaussian outputs with mean `z` and unit variance; the targets are real.

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Categorical, PredictiveDistribution};
+use super::{categorical::Categorical, distribution::PredictiveDistribution};
 use crate::random::RandomStream;
 
 /// A categorical output at each of `R` positions, as of a language model: independent given the inputs.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{statistics::old_weight, vector::ParameterVector};
+use crate::{moving_average::old_weight, network::ParameterVector};
 
 /// Whether and from when the iterates are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,14 +31,14 @@ impl Default for IterateAveraging {
 
 /// The running average of the iterates.
 #[derive(Clone, Debug)]
-pub struct IterateAverage {
+pub(super) struct IterateAverage {
     setting: IterateAveraging,
     average: Option<ParameterVector>,
 }
 
 impl IterateAverage {
     /// No iterate yet.
-    pub fn new(setting: IterateAveraging) -> Self {
+    pub(super) fn new(setting: IterateAveraging) -> Self {
         Self {
             setting,
             average: None,
@@ -46,7 +46,7 @@ impl IterateAverage {
     }
 
     /// Takes in the iterate that iteration `k` ended with.
-    pub fn update(&mut self, iteration: u64, parameters: &ParameterVector) {
+    pub(super) fn update(&mut self, iteration: u64, parameters: &ParameterVector) {
         let IterateAveraging::From { start, cap } = self.setting else {
             return;
         };
@@ -61,7 +61,7 @@ impl IterateAverage {
     }
 
     /// The average, or `None` before it has begun.
-    pub fn get(&self) -> Option<&ParameterVector> {
+    pub(super) fn get(&self) -> Option<&ParameterVector> {
         self.average.as_ref()
     }
 }

@@ -1,19 +1,16 @@
 //! The settings, with the paper's as defaults.
 
+use std::sync::Arc;
+
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    averaging::IterateAveraging, curvature_settings::CurvatureSettings, ranges::Range,
-    refresh::RefreshTiming,
-};
+use super::averaging::IterateAveraging;
 use crate::{
-    capture::{ScaleShiftBlock, WeightSharing},
-    curvature::{Eigenvalues, FisherEstimate, InverseStructure},
     damping::{
-        DampingScheme, DampingStart, GammaBounds, InverseKind, InverseMethod, PiNorm,
-        gamma_candidates,
+        Calibrated, FixedLambda, GammaBounds, LambdaRule, LevenbergMarquardt, gamma_candidates,
     },
+    engine::{ConfigFault, CurvatureConfig, Range, RefreshTiming},
 };
 
 /// The settings of [`Kfac`](super::Kfac).
@@ -33,6 +30,9 @@ use crate::{
 /// ```
 #[derive(Config, Debug, PartialEq)]
 pub struct KfacConfig {
+    /// The curvature: how it is estimated and inverted, and how often.
+    #[config(default = "CurvatureConfig::new()")]
+    pub curvature: CurvatureConfig,
     /// Weight η of the penalty `½ η ‖θ‖²` on all trained parameters, biases included (section 2).
     ///
     /// At least 0, default 1e-5. More pulls the parameters to zero, and bounds γ from below.
@@ -40,13 +40,14 @@ pub struct KfacConfig {
     pub l2: f64,
     /// First value of λ, the damping of the quadratic model (section 6.5).
     ///
-    /// Above 0, default 150: rather too large than too small. With a fixed start less makes the first
-    /// steps bolder; the calibrated start finds its own value below.
+    /// Above 0, default 150: rather too large than too small. Without a calibration less makes the first
+    /// steps bolder; the calibration finds its own value below.
     #[config(default = 150.0)]
     pub initial_lambda: f64,
-    /// How λ and γ start. Default: calibrated in the first iterations.
-    #[config(default = "DampingStart::Calibrated")]
-    pub damping_start: DampingStart,
+    /// How λ goes on, and γ with it at the start. Default: calibrated in the first iterations, then by
+    /// the paper's rule.
+    #[config(default = "LambdaAdaptation::Calibrated")]
+    pub lambda_adaptation: LambdaAdaptation,
     /// Factor of λ an iteration when the model is good, `ω₁ = lambda_decay^lambda_period` (6.5).
     ///
     /// In (0, 1), default 0.95. Nearer to one adapts λ more slowly.
@@ -73,27 +74,6 @@ pub struct KfacConfig {
     /// Default 1, as in the released code, where it also is a shortcut from the large first γ to 1.
     #[config(default = "Some(1.0)")]
     pub gamma_max: Option<f64>,
-    /// `T₃`, iterations between refreshes of the inverse (section 8). At least 1, default 20.
-    ///
-    /// More saves time and steps with an older inverse.
-    #[config(default = 20)]
-    pub inverse_period: u64,
-    /// The inverse is also refreshed in each of this many first iterations. Default 3.
-    #[config(default = 3)]
-    pub initial_refreshes: u64,
-    /// When the work of a refresh is done. Default: ahead, an inverse an iteration.
-    #[config(default = "RefreshTiming::Ahead")]
-    pub refresh_timing: RefreshTiming,
-    /// Largest weight of the past in the factors' running averages (section 5).
-    ///
-    /// In [0, 1), default 0.95. Nearer to one averages over more iterations.
-    #[config(default = 0.95)]
-    pub statistics_cap: f64,
-    /// `τ₁`, the part of the batch that the factors are estimated from (section 5, 8).
-    ///
-    /// In (0, 1], default 1/8. More costs time and makes the factors less noisy.
-    #[config(default = 0.125)]
-    pub statistics_fraction: f64,
     /// `τ₂`, the part of the batch that the quadratic model uses (section 8).
     ///
     /// In (0, 1], default 1/4. Use 1 for small batches, and where the network can overfit them.
@@ -102,32 +82,6 @@ pub struct KfacConfig {
     /// The quadratic model uses at least this many cases, or the whole batch. Default 250.
     #[config(default = 250)]
     pub model_min_cases: usize,
-    /// Where the gradients of the Fisher come from (section 5). Default: sampled targets.
-    #[config(default = "FisherEstimate::MonteCarlo")]
-    pub fisher: FisherEstimate,
-    /// The structure of the approximate inverse (section 4). Default: block-diagonal.
-    #[config(default = "InverseStructure::BlockDiagonal")]
-    pub structure: InverseStructure,
-    /// How γ damps the blocks (6.3). Default: factored Tikhonov, balanced by the traces.
-    #[config(default = "DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }")]
-    pub damping: DampingScheme,
-    /// The eigenvalues of the blocks in their Kronecker eigenbases. Default: those of the product.
-    ///
-    /// Corrected ones (EKFAC) need exact Tikhonov damping and the block-diagonal structure.
-    #[config(default = "Eigenvalues::Kronecker")]
-    pub eigenvalues: Eigenvalues,
-    /// How the positions at which a layer's weights are shared count. Default: each on its own.
-    #[config(default = "WeightSharing::Expand")]
-    pub weight_sharing: WeightSharing,
-    /// The same for single layers, by their paths in the parameter table.
-    #[config(default = "Vec::new()")]
-    pub weight_sharing_of: Vec<(String, WeightSharing)>,
-    /// The blocks of normalisations' scales and shifts. Default: diagonal.
-    #[config(default = "ScaleShiftBlock::Diagonal")]
-    pub scale_shift: ScaleShiftBlock,
-    /// How the damped blocks are inverted. Default: the cheaper way.
-    #[config(default = "InverseMethod::Automatic")]
-    pub inverse_method: InverseMethod,
     /// Whether the last step is a second direction of the quadratic model (section 7). Default: yes.
     #[config(default = "Momentum::Adaptive")]
     pub momentum: Momentum,
@@ -137,17 +91,27 @@ pub struct KfacConfig {
     /// The average of the iterates (section 8). Default: from iteration 200, ξ = 0.99.
     #[config(default = "IterateAveraging::default()")]
     pub averaging: IterateAveraging,
-    /// What to do about trainable parameters that no layer on the tape covers. Default: refuse.
-    #[config(default = "CoveragePolicy::Strict")]
-    pub coverage: CoveragePolicy,
-    /// At most this many cases are evaluated at once. At least 1, default 5000.
+}
+
+/// How λ, the damping of the quadratic model, goes on from step to step.
+///
+/// Rules of your own, and λ as a function of the iteration, are given to
+/// [`Kfac::with_lambda_rule`](super::Kfac::with_lambda_rule).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum LambdaAdaptation {
+    /// It falls fast while it is far too large, then follows the paper's rule.
     ///
-    /// Less needs less memory; the result changes by rounding only.
-    #[config(default = 5000)]
-    pub chunk_size: usize,
-    /// Seed of the sampled targets. The same seed, device and thread count give the same bits.
-    #[config(default = 0)]
-    pub seed: u64,
+    /// The paper starts from a large λ, and its rule (section 6.5) brings it down by a factor of 0.95 an
+    /// iteration at most: a hundred iterations and more where the problem wants a small one. See
+    /// [`Calibrated`].
+    #[default]
+    Calibrated,
+    /// The paper's rule from the first iteration; see [`LevenbergMarquardt`].
+    LevenbergMarquardt,
+    /// It stays; see [`FixedLambda`].
+    Fixed,
 }
 
 /// The second direction of the quadratic model (section 7).
@@ -172,85 +136,16 @@ pub enum DirectionalDerivatives {
     CentralDifferences,
 }
 
-/// What to do about trainable parameters that no block covers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CoveragePolicy {
-    /// Refuse to make the optimizer.
-    #[default]
-    Strict,
-    /// Leave them untrained or, in front of another optimizer, with their gradients as they are; the
-    /// parameter table names them.
-    Report,
-}
-
-/// A fault of a configuration.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigFault {
-    /// A setting is outside its range.
-    #[error("{setting} is {value}, expected {expected}")]
-    OutOfRange {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        value: f64,
-        /// The range.
-        expected: &'static str,
-    },
-    /// The search for γ needs fresh inverses.
-    #[error(
-        "gamma_period is {gamma_period}, expected a multiple of inverse_period {inverse_period}"
-    )]
-    GammaPeriod {
-        /// `T₂`.
-        gamma_period: u64,
-        /// `T₃`.
-        inverse_period: u64,
-    },
-    /// An inverse is made from fresh statistics.
-    #[error(
-        "inverse_period is {inverse_period}, expected a multiple of statistics_period \
-         {statistics_period}"
-    )]
-    InversePeriod {
-        /// Calls between refreshes of the inverse.
-        inverse_period: u64,
-        /// Calls between updates of the statistics.
-        statistics_period: u64,
-    },
-    /// The bounds of γ exclude each other.
-    #[error("gamma_min is {min}, expected at most gamma_max {max}")]
-    GammaBounds {
-        /// The lower bound.
-        min: f64,
-        /// The upper bound.
-        max: f64,
-    },
-    /// Exact damping is not a Kronecker product, so its factors have no inverse of their own.
-    #[error("inverse_method is cholesky, expected eigen or automatic with exact Tikhonov damping")]
-    CholeskyOfExactDamping,
-    /// Exact damping is not a Kronecker product, so the layers of a chain have no regression in it.
-    #[error("structure is block_tridiagonal, expected block_diagonal with exact Tikhonov damping")]
-    TridiagonalOfExactDamping,
-    /// Corrected eigenvalues are no product, so there are no factors to be damped.
-    #[error("eigenvalues are corrected, expected exact Tikhonov damping and an eigen inverse")]
-    CorrectionOfFactoredDamping,
-    /// The square of a batch's mean gradient is a second moment only where gradients have mean zero.
-    #[error("eigenvalues are batch_mean, expected fisher to be monte_carlo")]
-    BatchMeanOfUnsampledTargets,
-}
-
 impl KfacConfig {
-    /// The settings of the paper's experiments: λ and γ start as [`DampingStart::Fixed`] says, and the
-    /// inverse is refreshed as [`RefreshTiming::AtOnce`] says.
+    /// The settings of the paper's experiments: λ follows [`LambdaAdaptation::LevenbergMarquardt`] from
+    /// the start, and the inverse is refreshed as [`RefreshTiming::AtOnce`] says.
     ///
     /// Deep autoencoders want the default `initial_lambda` of 150, classifiers about 1; an unsuitable
     /// value shows in the first dozens of iterations.
     pub fn paper() -> Self {
         Self::new()
-            .with_damping_start(DampingStart::Fixed)
-            .with_refresh_timing(RefreshTiming::AtOnce)
+            .with_lambda_adaptation(LambdaAdaptation::LevenbergMarquardt)
+            .map_curvature(|curvature| curvature.with_refresh_timing(RefreshTiming::AtOnce))
     }
 
     /// The settings of the authors' released code: the paper's, with the whole batch for the quadratic
@@ -261,12 +156,34 @@ impl KfacConfig {
             .with_model_min_cases(0)
     }
 
+    /// The same settings with others of the curvature.
+    ///
+    /// ```
+    /// use kfac::{InverseStructure, KfacConfig};
+    ///
+    /// let config = KfacConfig::new()
+    ///     .map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
+    /// # assert!(config.validate().is_empty());
+    /// ```
+    #[must_use]
+    pub fn map_curvature(self, f: impl FnOnce(CurvatureConfig) -> CurvatureConfig) -> Self {
+        let curvature = f(self.curvature.clone());
+        self.with_curvature(curvature)
+    }
+
     /// All faults of the settings; empty for a good configuration.
     pub fn validate(&self) -> Vec<ConfigFault> {
+        let mut faults = self.own_faults();
+        let curvature = &self.curvature;
+        curvature.check(&*curvature.damping.rule(), &mut faults);
+        faults
+    }
+
+    /// The faults of the settings outside the curvature's.
+    pub(super) fn own_faults(&self) -> Vec<ConfigFault> {
         let ranges = self.ranges().into_iter().chain(self.fractions());
         let mut faults = ranges.filter_map(Range::fault).collect();
         self.check_gamma(&mut faults);
-        self.curvature().check_combinations(&mut faults);
         faults
     }
 
@@ -274,22 +191,16 @@ impl KfacConfig {
         vec![
             Range::at_least_zero("l2", self.l2),
             Range::positive("initial_lambda", self.initial_lambda),
-            Range::average_cap("statistics_cap", self.statistics_cap),
             Range::decay("lambda_decay", self.lambda_decay),
             Range::decay("gamma_decay", self.gamma_decay),
             Range::count("lambda_period", self.lambda_period),
             Range::count("gamma_period", self.gamma_period),
-            Range::count("inverse_period", self.inverse_period),
-            Range::count("chunk_size", self.chunk_size as u64),
         ]
     }
 
     /// The same for the fractions of the batch and what is optional.
     fn fractions(&self) -> Vec<Range> {
-        let fractions = vec![
-            Range::fraction("statistics_fraction", self.statistics_fraction),
-            Range::fraction("model_fraction", self.model_fraction),
-        ];
+        let fractions = [Range::fraction("model_fraction", self.model_fraction)];
         let min = self.gamma_min;
         let max = self.gamma_max;
         let cap = match self.averaging {
@@ -305,11 +216,8 @@ impl KfacConfig {
     }
 
     fn check_gamma(&self, faults: &mut Vec<ConfigFault>) {
-        let Self {
-            gamma_period,
-            inverse_period,
-            ..
-        } = *self;
+        let gamma_period = self.gamma_period;
+        let inverse_period = self.curvature.inverse_period;
         if inverse_period >= 1 && !gamma_period.is_multiple_of(inverse_period) {
             faults.push(ConfigFault::GammaPeriod {
                 gamma_period,
@@ -330,46 +238,35 @@ impl KfacConfig {
         }
     }
 
-    pub(super) fn curvature(&self) -> CurvatureSettings<'_> {
-        CurvatureSettings {
-            fisher: self.fisher,
-            inverse: InverseKind {
-                structure: self.structure,
-                damping: self.damping,
-                method: self.inverse_method,
-            },
-            eigenvalues: self.eigenvalues,
-            weight_sharing: self.weight_sharing,
-            weight_sharing_of: &self.weight_sharing_of,
-            scale_shift: self.scale_shift,
-            coverage: self.coverage,
-        }
-    }
-
     /// γ where it follows λ: `√(λ + η)`.
-    pub(crate) fn gamma_of(&self, lambda: f64) -> f64 {
+    pub(super) fn gamma_of(&self, lambda: f64) -> f64 {
         (lambda + self.l2).sqrt()
     }
 
-    pub(crate) fn omega_lambda(&self) -> f64 {
-        self.lambda_decay.powf(self.lambda_period as f64)
+    /// The rule for λ.
+    pub(super) fn lambda_rule(&self) -> Arc<dyn LambdaRule> {
+        let rule = LevenbergMarquardt {
+            initial: self.initial_lambda,
+            omega: self.lambda_decay.powf(self.lambda_period as f64),
+            period: self.lambda_period,
+        };
+        match self.lambda_adaptation {
+            LambdaAdaptation::Calibrated => Arc::new(Calibrated(rule)),
+            LambdaAdaptation::LevenbergMarquardt => Arc::new(rule),
+            LambdaAdaptation::Fixed => Arc::new(FixedLambda(self.initial_lambda)),
+        }
     }
 
-    pub(crate) fn omega_gamma(&self) -> f64 {
+    fn omega_gamma(&self) -> f64 {
         self.gamma_decay.powf(self.gamma_period as f64)
     }
 
     /// The candidates γ of a refresh in an iteration, counted from one: three where γ is searched.
-    pub(crate) fn candidates(&self, iteration: u64, gamma: f64) -> Vec<f64> {
+    pub(super) fn candidates(&self, iteration: u64, gamma: f64) -> Vec<f64> {
         if iteration.is_multiple_of(self.gamma_period) {
             gamma_candidates(gamma, self.omega_gamma(), self.gamma_bounds()).to_vec()
         } else {
             vec![gamma]
         }
-    }
-
-    /// Whether the inverse is refreshed in an iteration, counted from one.
-    pub(crate) fn refreshes(&self, iteration: u64) -> bool {
-        iteration <= self.initial_refreshes.max(1) || iteration.is_multiple_of(self.inverse_period)
     }
 }

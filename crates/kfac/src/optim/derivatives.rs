@@ -4,10 +4,9 @@ use burn::tensor::DType;
 
 use super::config::DirectionalDerivatives;
 use crate::{
-    capture::{Layers, Tape},
+    capture::{Jvp, Network, Tape},
     linalg::host,
-    network::{Jvp, Network},
-    vector::ParameterVector,
+    network::{Layers, Outputs, ParameterVector},
 };
 
 /// `J v` for each direction `v`, with `J` the Jacobian of the outputs in the parameters.
@@ -32,7 +31,7 @@ pub fn directional_derivatives<M: Network>(
     inputs: &M::Input,
     directions: &[ParameterVector],
     method: DirectionalDerivatives,
-) -> Jvp {
+) -> Jvp<M::Output> {
     let model = model.valid();
     if method == DirectionalDerivatives::Automatic {
         // Each from a model of its own: clones of one share their running statistics.
@@ -49,25 +48,28 @@ pub fn directional_derivatives<M: Network>(
     let moved = |direction: &ParameterVector, distance: f64| {
         let parameters = parameters.add_scaled(direction, distance);
         let model = layers.with_parameters(model.clone(), &parameters);
-        model.forward(inputs.clone(), &mut Tape::evaluating())
+        let moved = model.forward(inputs.clone(), &mut Tape::evaluating());
+        moved.into_rows()
     };
-    let epsilon = machine_epsilon(outputs.dtype());
+    let rows = outputs.clone().into_rows();
+    let epsilon = machine_epsilon(rows.dtype());
     let parameter_norm = parameters.norm();
-    let output_norm = host::norm(&outputs);
+    let output_norm = host::norm(&rows);
     let difference = |direction: &ParameterVector| {
         let length = direction.norm();
         if length <= 0.0 || !length.is_finite() {
-            return outputs.zeros_like() * length;
+            return outputs.with_rows(rows.zeros_like() * length);
         }
         let probe = epsilon.sqrt() * (1.0 + parameter_norm) / length;
-        let rate = host::norm(&(moved(direction, probe) - outputs.clone())) / probe;
+        let rate = host::norm(&(moved(direction, probe) - rows.clone())) / probe;
         let ideal = epsilon.cbrt() * output_norm / rate;
         let distance = if ideal.is_finite() && ideal > 0.0 {
             ideal
         } else {
             probe
         };
-        (moved(direction, distance) - moved(direction, -distance)) / (2.0 * distance)
+        let difference = moved(direction, distance) - moved(direction, -distance);
+        outputs.with_rows(difference / (2.0 * distance))
     };
     let derivatives = directions.iter().map(difference).collect();
     Jvp {

@@ -1,23 +1,25 @@
 //! The optimizer's type: what it holds, how a step becomes final, what can be asked of it.
 
+use std::sync::Arc;
+
 use super::{
-    averaging::IterateAverage,
     config::KfacConfig,
-    evaluate::Objective,
-    refresh::RefreshAhead,
+    objective::{MeanLoss, OwnObjective, StepObjective, target_gradient},
+    own_objective::Objective,
     report::StepReport,
+    setup::Setup,
+    state::State,
     step::{Advance, Step},
 };
 use crate::{
-    capture::{BatchStatistics, FormerStatistics, Layers, ParameterTable},
-    cases::{Batch, Cases},
-    curvature::FisherInverse,
-    damping::{DampingStart, LambdaAction, LevenbergMarquardt},
+    blocks::FactorSet,
+    capture::{BatchStatistics, FormerStatistics, Network},
+    curvature::TargetGradient,
+    damping::LambdaRule,
     error::StepError,
-    loss::PredictiveDistribution,
-    network::Network,
-    statistics::{FactorSet, RunningFactors},
-    vector::ParameterVector,
+    inverse::FisherInverse,
+    loss::{Likelihood, Loss},
+    network::{Batch, Cases, Layers, ParameterTable},
 };
 
 /// The K-FAC optimizer; made by [`KfacConfig::init`].
@@ -27,54 +29,11 @@ use crate::{
 /// Martens and Grosse (2015), section 9 (Algorithm 2), arXiv 1503.05671.
 #[derive(Clone, Debug)]
 pub struct Kfac<L> {
-    pub(super) config: KfacConfig,
-    pub(super) loss: L,
-    pub(super) layers: Layers,
-    pub(super) table: ParameterTable,
+    pub(super) setup: Setup<L>,
     pub(super) state: State,
 }
 
-/// What a step changes besides the model: all that the next step starts from.
-#[derive(Clone, Debug)]
-pub(super) struct State {
-    pub(super) statistics: RunningFactors,
-    pub(super) inverse: Option<FisherInverse>,
-    /// The next inverse under way.
-    pub(super) ahead: Option<RefreshAhead>,
-    pub(super) iteration: u64,
-    pub(super) lambda: f64,
-    pub(super) gamma: f64,
-    /// Whether λ and γ still follow [`DampingStart::Calibrated`].
-    pub(super) calibrating: bool,
-    pub(super) previous_step: Option<ParameterVector>,
-    /// The average of the iterates that a step has started from. The last one joins only when its
-    /// objective turns out finite.
-    pub(super) average: IterateAverage,
-}
-
-impl State {
-    /// Before the first step.
-    pub(super) fn new(config: &KfacConfig) -> Self {
-        Self {
-            statistics: RunningFactors::new(config.statistics_cap),
-            inverse: None,
-            ahead: None,
-            iteration: 0,
-            lambda: config.initial_lambda,
-            gamma: config.gamma_of(config.initial_lambda),
-            calibrating: config.damping_start == DampingStart::Calibrated,
-            previous_step: None,
-            average: IterateAverage::new(config.averaging),
-        }
-    }
-
-    /// Whether the next step takes a refreshed inverse.
-    pub(super) fn refreshes(&self, config: &KfacConfig) -> bool {
-        self.calibrating || config.refreshes(self.iteration + 1)
-    }
-}
-
-impl<L: PredictiveDistribution> Kfac<L> {
+impl<L> Kfac<L> {
     /// Takes one step on a mini-batch, a random sample of the training cases.
     ///
     /// Where the batch is not finite at the model's parameters, but is at those before the last
@@ -85,118 +44,229 @@ impl<L: PredictiveDistribution> Kfac<L> {
     ///
     /// [`StepError`] where the batch is malformed or something is not finite. Model and optimizer
     /// are then exactly as before: the next good batch goes on as if this one had not been.
-    pub fn step<M: Network>(
+    pub fn step<M: Network, T: Cases>(
         &mut self,
         model: &mut M,
-        batch: &Batch<M::Input>,
-    ) -> Result<StepReport, StepError> {
-        let former = self.move_running_statistics(model, batch);
-        let advance = match self.attempt(&self.state, model, batch) {
+        batch: &Batch<M::Input, T>,
+    ) -> Result<StepReport, StepError>
+    where
+        L: Loss<M::Output, T>,
+    {
+        let advance = {
+            let given = target_gradient(&self.setup.engine.loss);
+            let task = Task {
+                batch,
+                objective: &self.mean_loss(),
+                given: Some(&given as TargetGradient<'_, M::Output, T>),
+            };
+            self.attempt_either(model, &task)?
+        };
+        Ok(self.accept(model, advance))
+    }
+
+    /// Takes one step on an objective of your own; the curvature is that of the optimizer's predictive
+    /// distribution, whatever the targets.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step), and where the objective fails, or the curvature is the empirical Fisher.
+    pub fn step_with<M: Network, T: Cases>(
+        &mut self,
+        model: &mut M,
+        batch: &Batch<M::Input, T>,
+        objective: &impl Objective<M, T>,
+    ) -> Result<StepReport, StepError>
+    where
+        L: Likelihood<M::Output>,
+    {
+        let own = OwnObjective {
+            layers: self.layers(),
+            objective,
+            l2: self.config().l2,
+        };
+        let task = Task {
+            batch,
+            objective: &own,
+            given: None,
+        };
+        let advance = self.attempt_either(model, &task)?;
+        Ok(self.accept(model, advance))
+    }
+
+    /// Stores where a step leads; the only place where anything of the optimizer changes.
+    fn accept<M>(&mut self, model: &mut M, advance: Advance<M>) -> StepReport {
+        self.state = advance.state;
+        *model = advance.model;
+        advance.report
+    }
+
+    /// The step, or, where the last one led to where the batch is not finite, the step from before it.
+    /// The running statistics of batch normalisations move first, and back where the step is refused.
+    fn attempt_either<M, T, O>(
+        &self,
+        model: &M,
+        task: &Task<'_, M, T, O>,
+    ) -> Result<Advance<M>, StepError>
+    where
+        L: Likelihood<M::Output>,
+        M: Network,
+        T: Cases,
+        O: StepObjective<M, T>,
+    {
+        let former = self.move_running_statistics(model, task.batch);
+        let advance = match self.attempt(&self.state, model, task) {
             Err(error @ StepError::NonFinite { .. }) => {
-                self.attempt_before_last_step(model, batch).ok_or(error)
+                self.attempt_before_last_step(model, task).ok_or(error)
             }
             attempt => attempt,
         };
-        let advance = advance.inspect_err(|_| former.restore())?;
-        self.state = advance.state;
-        *model = advance.model;
-        Ok(advance.report)
+        advance.inspect_err(|_| former.restore())
     }
 
     /// Moves the running statistics of batch normalisations by those of the batch's first cases.
-    fn move_running_statistics<M: Network>(
+    fn move_running_statistics<M: Network, T: Cases>(
         &self,
         model: &M,
-        batch: &Batch<M::Input>,
+        batch: &Batch<M::Input, T>,
     ) -> FormerStatistics {
-        let config = &self.config;
-        if batch.is_empty() || !self.layers.normalises() {
+        if batch.is_empty() || !self.layers().normalises() {
             return FormerStatistics::default();
         }
+        let config = self.config();
+        let curvature = &config.curvature;
         let cases = batch
-            .head(config.statistics_fraction, config.model_min_cases)
+            .head(curvature.statistics_fraction, config.model_min_cases)
             .inputs;
-        let cases = cases.slice(0..cases.len().min(config.chunk_size));
+        let cases = cases.slice(0..cases.len().min(curvature.chunk_size));
         let statistics = BatchStatistics::of(model, cases);
         statistics.move_running(self.state.iteration + 1)
     }
 
-    fn attempt<M: Network>(
+    fn attempt<M, T, O>(
         &self,
         state: &State,
         model: &M,
-        batch: &Batch<M::Input>,
-    ) -> Result<Advance<M>, StepError> {
+        task: &Task<'_, M, T, O>,
+    ) -> Result<Advance<M>, StepError>
+    where
+        L: Likelihood<M::Output>,
+        M: Network,
+        T: Cases,
+        O: StepObjective<M, T>,
+    {
         let step = Step {
-            optimizer: self,
+            setup: &self.setup,
             state,
             model,
-            batch,
+            batch: task.batch,
+            objective: task.objective,
+            given: task.given,
         };
         step.take()
     }
 
     /// The same batch at the parameters before the last step; `None` where that fails too, so that
     /// the batch is to blame and not the step.
-    fn attempt_before_last_step<M: Network>(
+    fn attempt_before_last_step<M, T, O>(
         &self,
         model: &M,
-        batch: &Batch<M::Input>,
-    ) -> Option<Advance<M>> {
+        task: &Task<'_, M, T, O>,
+    ) -> Option<Advance<M>>
+    where
+        L: Likelihood<M::Output>,
+        M: Network,
+        T: Cases,
+        O: StepObjective<M, T>,
+    {
         let last_step = self.state.previous_step.as_ref()?;
-        let parameters = self.layers.parameters(model).add_scaled(last_step, -1.0);
-        let model = self.layers.with_parameters(model.clone(), &parameters);
-        let rule = self.lambda_rule();
+        let parameters = self.layers().parameters(model).add_scaled(last_step, -1.0);
+        let model = self.layers().with_parameters(model.clone(), &parameters);
         let state = State {
-            lambda: rule.apply(self.state.lambda, LambdaAction::Increase),
+            lambda: self.setup.rule.taken_back(self.state.lambda),
             previous_step: None,
             ..self.state.clone()
         };
-        let mut advance = self.attempt(&state, &model, batch).ok()?;
+        let mut advance = self.attempt(&state, &model, task).ok()?;
         advance.report.took_back_last_step = true;
         Some(advance)
     }
 
-    pub(super) fn lambda_rule(&self) -> LevenbergMarquardt {
-        LevenbergMarquardt {
-            omega: self.config.omega_lambda(),
+    fn mean_loss(&self) -> MeanLoss<'_, L> {
+        MeanLoss {
+            layers: self.layers(),
+            loss: &self.setup.engine.loss,
+            l2: self.config().l2,
+            chunk_size: self.config().curvature.chunk_size,
         }
     }
 
-    pub(super) fn objective_of(&self) -> Objective<'_, L> {
-        Objective {
-            layers: &self.layers,
-            loss: &self.loss,
-            l2: self.config.l2,
-            chunk_size: self.config.chunk_size,
-        }
-    }
-
-    /// The objective `h` on a batch, the penalty included; evaluated in chunks.
+    /// The objective `h` on a batch, the penalty included; evaluated in parts.
     ///
     /// # Errors
     ///
     /// [`StepError`] where the batch is malformed.
-    pub fn objective<M: Network>(
+    pub fn objective<M: Network, T: Cases>(
         &self,
         model: &M,
-        batch: &Batch<M::Input>,
-    ) -> Result<f64, StepError> {
-        self.objective_of()
-            .value(model, &self.layers.parameters(model), batch)
+        batch: &Batch<M::Input, T>,
+    ) -> Result<f64, StepError>
+    where
+        L: Loss<M::Output, T>,
+    {
+        self.mean_loss()
+            .value(model, &self.layers().parameters(model), batch)
+    }
+
+    /// The optimizer with a rule for λ of your own, or one of [`damping`](crate::damping) that takes a
+    /// function. λ starts anew, and γ with it.
+    ///
+    /// ```
+    /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+    /// # use kfac::{Gaussian, KfacConfig, Network, Tape};
+    /// # #[derive(Module, Debug)]
+    /// # struct Model { layer: Linear }
+    /// # impl Network for Model {
+    /// #     type Input = Tensor<2>;
+    /// #     type Output = Tensor<2>;
+    /// #     fn forward(&self, x: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+    /// #         tape.linear(&self.layer, x)
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), kfac::InitError> {
+    /// # let device = Device::default().autodiff();
+    /// # let model = Model { layer: LinearConfig::new(3, 2).init(&device) };
+    /// # let example = Tensor::zeros([1, 3], &device);
+    /// use std::sync::Arc;
+    /// use kfac::damping::ScheduledLambda;
+    ///
+    /// let rule = ScheduledLambda(|iteration| 0.98f64.powf(iteration as f64));
+    /// let optimizer = KfacConfig::new()
+    ///     .init(&model, Gaussian, &example)?
+    ///     .with_lambda_rule(Arc::new(rule));
+    /// assert!((optimizer.lambda() - 0.98).abs() < 1e-12);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_lambda_rule(mut self, rule: Arc<dyn LambdaRule>) -> Self {
+        let lambda = rule.start();
+        self.state.lambda = lambda;
+        self.state.gamma = self.config().gamma_of(lambda.lambda);
+        self.setup.rule = rule;
+        self
     }
 
     /// The model with the average of the iterates as its parameters, once averaging has begun.
     pub fn averaged_model<M: Network>(&self, model: &M) -> Option<M> {
         let mut average = self.state.average.clone();
-        average.update(self.state.iteration, &self.layers.parameters(model));
+        average.update(self.state.iteration, &self.layers().parameters(model));
         let average = average.get()?;
-        Some(self.layers.with_parameters(model.clone(), average))
+        Some(self.layers().with_parameters(model.clone(), average))
     }
 
     /// The settings.
     pub fn config(&self) -> &KfacConfig {
-        &self.config
+        &self.setup.config
     }
 
     /// The number of steps so far.
@@ -206,7 +276,7 @@ impl<L: PredictiveDistribution> Kfac<L> {
 
     /// λ, the damping of the quadratic model.
     pub fn lambda(&self) -> f64 {
-        self.state.lambda
+        self.state.lambda.lambda
     }
 
     /// γ, the damping of the approximate inverse.
@@ -216,21 +286,28 @@ impl<L: PredictiveDistribution> Kfac<L> {
 
     /// Which block covers each parameter of the model.
     pub fn parameter_table(&self) -> &ParameterTable {
-        &self.table
+        &self.setup.engine.table
     }
 
     /// The layers with a curvature block, in the order of the forward pass.
     pub fn layers(&self) -> &Layers {
-        &self.layers
+        self.setup.engine.layers()
     }
 
-    /// The running estimates of the layers' factors; empty before the first step.
+    /// The running estimates of the layers' blocks; empty before the first step.
     pub fn factors(&self) -> &FactorSet {
-        self.state.statistics.factors()
+        self.state.engine.factors()
     }
 
     /// The damped inverse in use; `None` before the first step.
     pub fn inverse(&self) -> Option<&FisherInverse> {
-        self.state.inverse.as_ref()
+        self.state.engine.inverse.as_ref()
     }
+}
+
+/// What a step is taken on.
+struct Task<'a, M: Network, T, O> {
+    batch: &'a Batch<M::Input, T>,
+    objective: &'a O,
+    given: Option<TargetGradient<'a, M::Output, T>>,
 }

@@ -1,32 +1,31 @@
-//! The optimizer (sections 6.4 to 9): one step is the paper's Algorithm 2.
+//! The optimizers (sections 6.4 to 9): one step of `Kfac` is the paper's Algorithm 2.
 
 mod averaging;
 mod config;
-mod curvature_settings;
 mod derivatives;
-mod evaluate;
 mod init;
 mod kfac;
+mod objective;
+mod own_objective;
 mod preconditioner;
 mod preconditioner_config;
+mod preconditioner_state;
 mod proposal;
 mod quadratic_model;
-mod ranges;
-mod refresh;
 mod report;
 mod schedule;
-mod statistics;
+mod setup;
+mod state;
 mod step;
 
-pub use averaging::{IterateAverage, IterateAveraging};
-pub use config::{ConfigFault, CoveragePolicy, DirectionalDerivatives, KfacConfig, Momentum};
+pub use averaging::IterateAveraging;
+pub use config::{DirectionalDerivatives, KfacConfig, LambdaAdaptation, Momentum};
 pub use derivatives::directional_derivatives;
-pub use evaluate::Objective;
 pub use kfac::Kfac;
+pub use objective::MeanLoss;
+pub use own_objective::{Objective, ObjectiveError};
 pub use preconditioner::Preconditioner;
 pub use preconditioner_config::PreconditionerConfig;
-pub use quadratic_model::{QuadraticModel, StepScale};
-pub use refresh::RefreshTiming;
 pub use report::{
     GammaCandidate, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
 };

@@ -3,21 +3,18 @@
 use burn::{module::Module, optim::GradientsParams};
 
 use super::{
-    preconditioner_config::PreconditionerConfig,
-    report::{PhaseClock, PhaseTimes},
-    statistics::StatisticsUpdate,
+    objective::target_gradient, preconditioner_config::PreconditionerConfig,
+    preconditioner_state::PreconditionerState,
 };
 use crate::{
-    capture::{Layers, ParameterTable},
-    cases::{Batch, check_batch},
-    curvature::{FisherEstimator, FisherInverse},
-    damping::{FactorRepair, PreparedFactors},
+    blocks::{FactorRepair, FactorSet},
+    curvature::TargetGradient,
+    capture::Network,
+    engine::{Engine, Observation, Refresh, RefreshPoint, Sample},
     error::{Quantity, StepError},
-    loss::PredictiveDistribution,
-    network::Network,
-    random::{Purpose, RandomStream},
-    statistics::{FactorSet, RunningFactors},
-    vector::ParameterVector,
+    inverse::FisherInverse,
+    loss::Loss,
+    network::{Batch, Cases, Layers, ParameterTable, ParameterVector, check_batch},
 };
 
 /// K-FAC as a preconditioner in front of any of Burn's optimizers; made by
@@ -59,6 +56,7 @@ use crate::{
 ///
 /// impl Network for Classifier {
 ///     type Input = Tensor<2>;
+///     type Output = Tensor<2>;
 ///
 ///     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
 ///         let hidden = tape.linear(&self.hidden, inputs).tanh();
@@ -74,7 +72,7 @@ use crate::{
 /// };
 /// let inputs = Tensor::<2>::random([32, 8], Distribution::Default, &device);
 /// let classes = Tensor::<1, Int>::arange(0..32, &device) % 3;
-/// let batch = Batch::new(inputs.clone(), classes.clone().one_hot::<2>(3).float());
+/// let batch = Batch::new(inputs.clone(), classes.clone());
 ///
 /// let loss = CrossEntropyLossConfig::new().init(&device);
 /// let mut sgd = SgdConfig::new().init();
@@ -99,34 +97,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Preconditioner<L> {
     pub(super) config: PreconditionerConfig,
-    pub(super) loss: L,
-    pub(super) layers: Layers,
-    pub(super) table: ParameterTable,
-    pub(super) state: State,
+    pub(super) engine: Engine<L>,
+    pub(super) state: PreconditionerState,
 }
 
-/// What a call of `observe` changes.
-#[derive(Clone, Debug)]
-pub(super) struct State {
-    statistics: RunningFactors,
-    inverse: Option<FisherInverse>,
-    repairs: Vec<FactorRepair>,
-    observations: u64,
-}
-
-impl State {
-    /// Before the first call.
-    pub(super) fn new(statistics_cap: f64) -> Self {
-        Self {
-            statistics: RunningFactors::new(statistics_cap),
-            inverse: None,
-            repairs: Vec::new(),
-            observations: 0,
-        }
-    }
-}
-
-impl<L: PredictiveDistribution> Preconditioner<L> {
+impl<L> Preconditioner<L> {
     /// Takes a batch into the statistics, and refreshes the inverse, where these are due.
     ///
     /// Call it once an iteration, with the training batch or a part of it ([`Batch::slice`]). Only the
@@ -144,59 +119,52 @@ impl<L: PredictiveDistribution> Preconditioner<L> {
     /// Where statistics are due, a forward and backward pass over the batch and the second moments of
     /// each layer's inputs and output gradients. A refresh adds the factorisations on the host, about
     /// `d³` for a factor of dimension `d`. Nothing in other calls.
-    pub fn observe<M: Network>(
+    pub fn observe<M: Network, T: Cases>(
         &mut self,
         model: &M,
-        batch: &Batch<M::Input>,
-    ) -> Result<(), StepError> {
+        batch: &Batch<M::Input, T>,
+    ) -> Result<(), StepError>
+    where
+        L: Loss<M::Output, T>,
+    {
         check_batch(batch)?;
-        let due = |period| self.state.observations.is_multiple_of(period);
-        let refresh = due(self.config.inverse_period);
-        let mut next = self.state.clone();
-        if due(self.config.statistics_period) {
-            let (statistics, corrected) = self.updated_statistics(model, batch, refresh)?;
-            next.statistics = statistics;
-            next.inverse = corrected.or(next.inverse);
-        }
-        if refresh {
-            let factors = next.statistics.factors();
-            let kind = self.config.curvature().inverse;
-            let last = next.inverse.as_ref();
-            let prepared = PreparedFactors::new(&self.layers, factors, kind, last);
-            let refreshed = prepared.inverse(self.config.gamma());
-            next.inverse = Some(refreshed.inverse);
-            next.repairs = refreshed.repairs;
-        }
-        next.observations += 1;
-        self.state = next;
-        Ok(())
-    }
-
-    /// The running factors with those of the batch taken in, and the inverse with the eigenvalues that
-    /// the batch corrects; a refresh replaces these, so they are left out before it.
-    fn updated_statistics<M: Network>(
-        &self,
-        model: &M,
-        batch: &Batch<M::Input>,
-        refresh: bool,
-    ) -> Result<(RunningFactors, Option<FisherInverse>), StepError> {
-        let config = &self.config;
         let call = self.state.observations + 1;
-        let mut random = RandomStream::for_step(config.seed, call, Purpose::SampledTargets);
-        let update = StatisticsUpdate {
-            estimator: FisherEstimator {
-                layers: &self.layers,
-                loss: &self.loss,
-                estimate: config.fisher,
-                chunk_size: config.chunk_size,
-            },
-            settings: config.curvature(),
-            statistics: &self.state.statistics,
-            inverse: self.state.inverse.as_ref().filter(|_| !refresh),
-            weights: (config.statistics_cap, config.gamma()),
+        let refreshes = self.engine.refreshes(call);
+        let gamma = self.config.gamma();
+        let given = target_gradient(&self.engine.loss);
+        let subset = batch.head(self.config.curvature.statistics_fraction, 1);
+        let sample = Sample {
+            model,
+            batch: &subset,
+            given: Some(&given as TargetGradient<'_, M::Output, T>),
         };
-        let clock = (&mut PhaseClock::start(), &mut PhaseTimes::default());
-        update.with((model, batch), &mut random, clock)
+        let observation = Observation {
+            number: call,
+            refreshes,
+            gamma,
+        };
+        let (mut engine, _) = self
+            .engine
+            .observe(&self.state.engine, sample, observation)?;
+        let point = RefreshPoint {
+            iteration: call,
+            refreshes,
+            candidates: &|_| vec![gamma],
+        };
+        let refresh = self.engine.refresh(&engine, &point);
+        match refresh {
+            Refresh::Later(ahead) => engine.ahead = ahead,
+            Refresh::Now(inverses) => {
+                engine.ahead = None;
+                for refreshed in inverses {
+                    engine.inverse = Some(refreshed.inverse);
+                    self.state.repairs = refreshed.repairs;
+                }
+            }
+        }
+        self.state.engine = engine;
+        self.state.observations = call;
+        Ok(())
     }
 
     /// The gradients with those of the layers' parameters preconditioned, all others unchanged.
@@ -212,21 +180,20 @@ impl<L: PredictiveDistribution> Preconditioner<L> {
     /// # Cost
     ///
     /// `d_in d_out (d_in + d_out)` multiply-adds a layer, see
-    /// [`BlockInverse::multiply`](crate::curvature::BlockInverse::multiply).
+    /// [`FisherInverse::multiply`].
     pub fn precondition<M: Module>(
         &self,
         model: &M,
         mut gradients: GradientsParams,
     ) -> Result<GradientsParams, StepError> {
         let inverse = self.inverse().ok_or(StepError::NotObserved)?;
-        let gradient = self.layers.vector_of(model, &gradients)?;
-        self.layers.check_finite(&gradient, Quantity::Gradient)?;
+        let layers = self.layers();
+        let gradient = layers.vector_of(model, &gradients)?;
+        layers.check_finite(&gradient, Quantity::Gradient)?;
         let preconditioned = inverse.multiply(&gradient);
-        self.layers
-            .check_finite(&preconditioned, Quantity::PreconditionedGradient)?;
+        layers.check_finite(&preconditioned, Quantity::PreconditionedGradient)?;
         let preconditioned = self.constrained(preconditioned, &gradient)?;
-        self.layers
-            .replace_gradients(model, &mut gradients, &preconditioned);
+        layers.replace_gradients(model, &mut gradients, &preconditioned);
         Ok(gradients)
     }
 
@@ -265,22 +232,22 @@ impl<L: PredictiveDistribution> Preconditioner<L> {
 
     /// Which block covers each parameter of the model.
     pub fn parameter_table(&self) -> &ParameterTable {
-        &self.table
+        &self.engine.table
     }
 
     /// The layers with a curvature block, in the order of the forward pass.
     pub fn layers(&self) -> &Layers {
-        &self.layers
+        self.engine.layers()
     }
 
     /// The running estimates of the layers' factors; empty before the first batch.
     pub fn factors(&self) -> &FactorSet {
-        self.state.statistics.factors()
+        self.state.engine.factors()
     }
 
     /// The damped inverse in use; `None` before the first batch.
     pub fn inverse(&self) -> Option<&FisherInverse> {
-        self.state.inverse.as_ref()
+        self.state.engine.inverse.as_ref()
     }
 
     /// The factors that could not be factorised as asked in the last refresh, and what was done.

@@ -4,7 +4,7 @@ use super::{
     quadratic_model::{QuadraticModel, StepScale, Subspace},
     report::GammaCandidate,
 };
-use crate::{damping::DampedInverse, vector::ParameterVector};
+use crate::{inverse::DampedInverse, network::ParameterVector};
 
 /// The proposal `Δ = −F̌⁻¹ ∇h` of one γ.
 pub(super) struct Proposal {
@@ -44,7 +44,12 @@ pub(super) fn choose(
         };
         let model = subspace.model(along, damping);
         let minimum = model.minimum();
-        candidates.push(GammaCandidate::new(proposal.gamma, minimum));
+        candidates.push(GammaCandidate {
+            gamma: proposal.gamma,
+            model_change: minimum.map(|(_, change)| change),
+            alpha: minimum.map(|(scale, _)| scale.alpha),
+            mu: minimum.and_then(|(scale, _)| scale.mu),
+        });
         if let Some((scale, change)) = minimum
             && best.as_ref().is_none_or(|(.., lowest)| change < *lowest)
         {

@@ -4,22 +4,19 @@ use faer::Mat;
 
 use super::{config::DirectionalDerivatives, derivatives::directional_derivatives};
 use crate::{
-    capture::Layers,
-    cases::Batch,
+    capture::Network,
     linalg::{host, pseudo_inverse_solve},
-    loss::PredictiveDistribution,
-    network::Network,
-    parts::Parts,
-    vector::ParameterVector,
+    loss::Likelihood,
+    network::{Batch, Cases, Layers, Outputs, ParameterVector, Parts},
 };
 
 /// The coefficients of a step `δ = α Δ + μ δ₀`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepScale {
+pub(super) struct StepScale {
     /// `α`, of the proposal `Δ`.
-    pub alpha: f64,
+    pub(super) alpha: f64,
     /// `μ`, of the last step `δ₀`; `None` where there is none or momentum is off.
-    pub mu: Option<f64>,
+    pub(super) mu: Option<f64>,
 }
 
 /// The quadratic model restricted to the span of a proposal and, with momentum, the last step.
@@ -36,11 +33,11 @@ pub struct StepScale {
 ///
 /// Martens and Grosse (2015), sections 6.4 and 7, arXiv 1503.05671.
 #[derive(Clone, Debug, PartialEq)]
-pub struct QuadraticModel {
+pub(super) struct QuadraticModel {
     /// `v_iᵀ (F + (λ + η) I) v_j`: one entry for the proposal alone, 2 × 2 with momentum.
-    pub curvature: Mat<f64>,
+    pub(super) curvature: Mat<f64>,
     /// `∇hᵀ v_i`.
-    pub slopes: Vec<f64>,
+    pub(super) slopes: Vec<f64>,
 }
 
 impl QuadraticModel {
@@ -48,7 +45,7 @@ impl QuadraticModel {
     ///
     /// By the pseudo-inverse, so that nearly parallel directions share a coefficient. `None` where
     /// the model is not finite.
-    pub fn minimum(&self) -> Option<(StepScale, f64)> {
+    pub(super) fn minimum(&self) -> Option<(StepScale, f64)> {
         let descent: Vec<f64> = self.slopes.iter().map(|slope| -slope).collect();
         let coefficients = pseudo_inverse_solve(&self.curvature, &descent)?;
         let change: f64 = coefficients
@@ -75,7 +72,7 @@ pub(super) struct Subspace {
 }
 
 impl Subspace {
-    /// All inner products of some directions; see [`fisher_gram`] for the costly ones.
+    /// All inner products of some directions; see [`Metric::gram`] for the costly ones.
     pub(super) fn new(
         directions: &[ParameterVector],
         gradient: &ParameterVector,
@@ -104,33 +101,48 @@ impl Subspace {
     }
 }
 
-/// `v_iᵀ F v_j` for the exact Fisher matrix of a batch: the mean over its cases of
-/// `(Bᵀ J v_i) · (Bᵀ J v_j)`, accumulated in `f64` (appendix C).
-pub(super) fn fisher_gram<M: Network, L: PredictiveDistribution>(
-    (model, layers, loss): (&M, &Layers, &L),
-    (batch, chunk_size): (&Batch<M::Input>, usize),
-    directions: &[ParameterVector],
-    method: DirectionalDerivatives,
-) -> Mat<f64> {
-    let n = directions.len();
-    let model = model.valid();
-    let Some(device) = directions.first().map(ParameterVector::device) else {
-        return Mat::zeros(0, 0);
-    };
-    let parts = Parts::new(batch.len(), chunk_size, &device);
-    let grams = parts.map(
-        batch,
-        || model.clone(),
-        |model, part| {
-            let jvp = directional_derivatives(&model, layers, &part.inputs, directions, method);
-            let outputs = jvp.outputs;
-            let factor = |jv| loss.fisher_factor_transpose_product(outputs.clone(), jv);
-            let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
-            symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()))
-        },
-    );
-    let sum = grams.fold(Mat::zeros(n, n), |sum, part| sum + part);
-    sum * faer::Scale(1.0 / batch.len() as f64)
+/// The exact Fisher matrix of a network, as a metric of directions.
+pub(super) struct Metric<'a, M, L> {
+    pub(super) model: &'a M,
+    pub(super) layers: &'a Layers,
+    pub(super) loss: &'a L,
+    pub(super) derivatives: DirectionalDerivatives,
+    /// At most so many cases are evaluated at once.
+    pub(super) chunk_size: usize,
+}
+
+impl<M: Network, L: Likelihood<M::Output>> Metric<'_, M, L> {
+    /// `v_iᵀ F v_j` for the Fisher matrix of a batch: the mean over its cases of
+    /// `(Bᵀ J v_i) · (Bᵀ J v_j)`, accumulated in `f64` (appendix C).
+    pub(super) fn gram<T: Cases>(
+        &self,
+        batch: &Batch<M::Input, T>,
+        directions: &[ParameterVector],
+    ) -> Mat<f64> {
+        let n = directions.len();
+        let model = self.model.valid();
+        let Some(device) = directions.first().map(ParameterVector::device) else {
+            return Mat::zeros(0, 0);
+        };
+        let parts = Parts::new(batch.len(), self.chunk_size, &device);
+        let (layers, loss, method) = (self.layers, self.loss, self.derivatives);
+        let grams = parts.map(
+            batch,
+            || model.clone(),
+            |model, part| {
+                let jvp = directional_derivatives(&model, layers, &part.inputs, directions, method);
+                let outputs = jvp.outputs;
+                let factor = |jv: M::Output| {
+                    let rooted = loss.factor_transpose_product(outputs.clone(), jv);
+                    rooted.into_rows()
+                };
+                let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
+                symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()))
+            },
+        );
+        let sum = grams.fold(Mat::zeros(n, n), |sum, part| sum + part);
+        sum * faer::Scale(1.0 / batch.len() as f64)
+    }
 }
 
 fn symmetric(n: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {

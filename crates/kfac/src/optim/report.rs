@@ -1,11 +1,8 @@
 //! What a step reports.
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
 
-use super::quadratic_model::{QuadraticModel, StepScale};
-use crate::damping::{FactorRepair, LambdaAction};
+use crate::{blocks::FactorRepair, damping::LambdaAction};
 
 /// Every quantity of one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,53 +181,5 @@ impl PhaseTimes {
     /// The seconds of the whole step.
     pub fn total(&self) -> f64 {
         Phase::ALL.iter().map(|&phase| self.of(phase)).sum()
-    }
-}
-
-impl QuadraticReport {
-    pub(super) fn new(model: &QuadraticModel, model_change: f64) -> Self {
-        let momentum = model.slopes.len() > 1;
-        let entry = |i: usize, j: usize| momentum.then(|| model.curvature[(i, j)]);
-        Self {
-            model_change,
-            proposal_proposal: model.curvature[(0, 0)],
-            proposal_previous: entry(0, 1),
-            previous_previous: entry(1, 1),
-            slope_proposal: model.slopes[0],
-            slope_previous: model.slopes.get(1).copied(),
-        }
-    }
-}
-
-impl GammaCandidate {
-    pub(super) fn new(gamma: f64, minimum: Option<(StepScale, f64)>) -> Self {
-        Self {
-            gamma,
-            model_change: minimum.map(|(_, change)| change),
-            alpha: minimum.map(|(scale, _)| scale.alpha),
-            mu: minimum.and_then(|(scale, _)| scale.mu),
-        }
-    }
-}
-
-/// Splits the time of a step over its phases.
-///
-/// On an asynchronous device the time of queued work shows in the phase that reads its result.
-pub(super) struct PhaseClock {
-    last: Instant,
-}
-
-impl PhaseClock {
-    pub(super) fn start() -> Self {
-        Self {
-            last: Instant::now(),
-        }
-    }
-
-    /// Adds the time since the last lap to a phase.
-    pub(super) fn lap(&mut self, phase: &mut f64) {
-        let now = Instant::now();
-        *phase += (now - self.last).as_secs_f64();
-        self.last = now;
     }
 }

@@ -2,31 +2,36 @@
 
 use super::{
     config::{KfacConfig, Momentum},
-    kfac::{Kfac, State},
+    objective::StepObjective,
     proposal::{Choice, Proposal, choose},
-    quadratic_model::{Subspace, fisher_gram},
-    refresh::{Refresh, RefreshAhead, RefreshPoint},
-    report::{LambdaReport, PhaseClock, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
-    statistics::StatisticsUpdate,
+    quadratic_model::{Metric, Subspace},
+    report::{LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
+    setup::Setup,
+    state::State,
 };
 use crate::{
-    cases::Batch,
-    curvature::{FisherEstimator, FisherInverse},
-    damping::{DampedInverse, LevenbergMarquardt, calibrated_lambda},
+    capture::Network,
+    clock::Stopwatch,
+    curvature::TargetGradient,
+    damping::{Evidence, LambdaUpdate},
+    engine::{
+        EngineState, Observation, ObservationTimes, Refresh, RefreshAhead, RefreshPoint, Sample,
+    },
     error::{Quantity, StepError},
-    loss::PredictiveDistribution,
-    network::Network,
-    random::{Purpose, RandomStream},
-    statistics::RunningFactors,
-    vector::ParameterVector,
+    inverse::{DampedInverse, FisherInverse},
+    loss::Likelihood,
+    network::{Batch, Cases, ParameterVector},
 };
 
 /// One step from a state of the optimizer and a model, neither of which it changes.
-pub(super) struct Step<'a, L, M: Network> {
-    pub(super) optimizer: &'a Kfac<L>,
+pub(super) struct Step<'a, L, M: Network, T, O> {
+    pub(super) setup: &'a Setup<L>,
     pub(super) state: &'a State,
     pub(super) model: &'a M,
-    pub(super) batch: &'a Batch<M::Input>,
+    pub(super) batch: &'a Batch<M::Input, T>,
+    pub(super) objective: &'a O,
+    /// What the empirical Fisher needs.
+    pub(super) given: Option<TargetGradient<'a, M::Output, T>>,
 }
 
 /// The way of a step through parameter space.
@@ -38,6 +43,12 @@ struct Path<M> {
     model: M,
 }
 
+/// λ after the step, and what it was judged by.
+struct Judgement {
+    update: LambdaUpdate,
+    evidence: Option<Evidence>,
+}
+
 /// Where a step leads.
 pub(super) struct Advance<M> {
     pub(super) state: State,
@@ -45,107 +56,90 @@ pub(super) struct Advance<M> {
     pub(super) report: StepReport,
 }
 
-impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
-    /// Algorithm 2, one iteration.
+impl<L, M, T, O> Step<'_, L, M, T, O>
+where
+    L: Likelihood<M::Output>,
+    M: Network,
+    T: Cases,
+    O: StepObjective<M, T>,
+{
+    /// Algorithm 2, one iteration; the numbers are those of its lines.
     pub(super) fn take(&self) -> Result<Advance<M>, StepError> {
-        let (mut clock, mut times) = (PhaseClock::start(), PhaseTimes::default());
-        let Self {
-            optimizer,
-            state,
-            model,
-            batch,
-        } = *self;
+        let (mut watch, mut times) = (Stopwatch::start(), PhaseTimes::default());
 
-        let parameters = optimizer.layers.parameters(model);
-        let objective_of = optimizer.objective_of();
-        let (objective, gradient) = objective_of.gradient(model, &parameters, batch)?;
-        clock.lap(&mut times.gradient);
+        // 3: ∇h on the mini-batch, and the factors with those of S₁ taken in.
+        let start = self.setup.engine.layers().parameters(self.model);
+        let (objective, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
+        times.gradient = watch.lap();
+        let (mut engine, observed) = self.observe()?;
+        (times.curvature_pass, times.factor_update) = (observed.passes, observed.factors);
+        watch.lap();
 
-        let (statistics, inverse) = self.updated_statistics((&mut clock, &mut times))?;
-        let curvature = (&statistics, inverse.as_ref());
-        let (proposals, ahead) = self.propose(&gradient, curvature, (&mut clock, &mut times));
-        let choice = self.rescale(&gradient, proposals)?;
-        let path = self.path(parameters, &choice);
-        clock.lap(&mut times.quadratic_model);
+        // 4 to 10: for each γ the approximate inverse, and a proposal Δ.
+        let refresh = self.refresh(&engine);
+        times.inverse = watch.lap();
+        let (proposals, ahead) = self.propose(&gradient, engine.inverse.as_ref(), refresh);
+        times.proposal = watch.lap();
 
-        let change = (objective, choice.model_change);
-        let (lambda, outcome) = self.adapt_lambda(&path, change)?;
-        clock.lap(&mut times.lambda);
+        // 9 and 11: the final update δ of each, by the exact Fisher on S₂, and the best of them.
+        let choice = self.choose(&gradient, proposals)?;
+        let path = self.path(start, &choice);
+        times.quadratic_model = watch.lap();
 
-        let gradient_norm = gradient.norm();
-        let mut report = self.report((objective, gradient_norm), &choice, &path, lambda);
-        let mut next = self.next_state((statistics, inverse, ahead), choice, &report);
-        next.average.update(state.iteration, &path.start);
-        let model = match outcome {
-            StepOutcome::Taken => {
-                next.previous_step = Some(path.step);
-                path.model
-            }
-            StepOutcome::Rejected => {
-                report.outcome = outcome;
-                report.parameter_norm = report.parameter_norm_before;
-                model.clone()
-            }
-        };
-        clock.lap(&mut times.update);
-        report.times = times;
-        Ok(Advance {
-            state: next,
-            model,
-            report,
-        })
+        // 12 to 14: λ.
+        let judgement = self.judge(&path, objective, choice.model_change)?;
+        times.lambda = watch.lap();
+
+        // 15: θ + δ.
+        let report = self.report(objective, gradient.norm(), &choice, &path, &judgement);
+        engine.ahead = ahead;
+        let mut advance = self.advance(engine, choice, path, &judgement, report);
+        times.update = watch.lap();
+        advance.report.times = times;
+        Ok(advance)
     }
 
     /// Section 5: the running factors with those of the subset S₁ taken in, and the last inverse with
     /// the eigenvalues that the subset corrects.
-    fn updated_statistics(
-        &self,
-        (clock, times): (&mut PhaseClock, &mut PhaseTimes),
-    ) -> Result<(RunningFactors, Option<FisherInverse>), StepError> {
-        let config = self.config();
-        let subset = self.batch.head(config.statistics_fraction, 1);
-        let mut random =
-            RandomStream::for_step(config.seed, self.iteration(), Purpose::SampledTargets);
-        let last = self.state.inverse.as_ref();
-        let update = StatisticsUpdate {
-            estimator: FisherEstimator {
-                layers: &self.optimizer.layers,
-                loss: &self.optimizer.loss,
-                estimate: config.fisher,
-                chunk_size: config.chunk_size,
-            },
-            settings: config.curvature(),
-            statistics: &self.state.statistics,
-            // A refreshed inverse has eigenvalues of its own.
-            inverse: last.filter(|_| !self.state.refreshes(config)),
-            weights: (config.statistics_cap, self.state.gamma),
+    fn observe(&self) -> Result<(EngineState, ObservationTimes), StepError> {
+        let fraction = self.config().curvature.statistics_fraction;
+        let subset = self.batch.head(fraction, 1);
+        let sample = Sample {
+            model: self.model,
+            batch: &subset,
+            given: self.given,
         };
-        let (updated, corrected) =
-            update.with((self.model, &subset), &mut random, (clock, times))?;
-        Ok((updated, corrected.or_else(|| last.cloned())))
+        let observation = Observation {
+            number: self.iteration(),
+            refreshes: self.refreshes(),
+            gamma: self.state.gamma,
+        };
+        let engine = &self.setup.engine;
+        engine.observe(&self.state.engine, sample, observation)
     }
 
-    /// Sections 4.2, 6.3 and 6.6: a proposal for each γ to be tried, with a refreshed inverse or the last
-    /// one; and the refresh under way for a later iteration.
+    /// Sections 4.2, 6.3 and 6.6: a refreshed inverse for each γ to be tried, or work ahead for a later
+    /// iteration.
+    fn refresh(&self, engine: &EngineState) -> Refresh {
+        let candidates = |iteration| self.config().candidates(iteration, self.state.gamma);
+        let point = RefreshPoint {
+            iteration: self.iteration(),
+            refreshes: self.refreshes(),
+            candidates: &candidates,
+        };
+        self.setup.engine.refresh(engine, &point)
+    }
+
+    /// A proposal for each refreshed inverse, or by the last one; and the refresh under way.
     fn propose(
         &self,
         gradient: &ParameterVector,
-        (statistics, inverse): (&RunningFactors, Option<&FisherInverse>),
-        (clock, times): (&mut PhaseClock, &mut PhaseTimes),
+        last: Option<&FisherInverse>,
+        refresh: Refresh,
     ) -> (Vec<Proposal>, Option<RefreshAhead>) {
-        let state = self.state;
-        let refresh = RefreshPoint {
-            config: self.config(),
-            layers: &self.optimizer.layers,
-            state,
-            factors: statistics.factors(),
-            iteration: self.iteration(),
-        };
-        let refresh = refresh.work();
-        clock.lap(&mut times.inverse);
         let direction = |inverse: &FisherInverse| inverse.multiply(gradient).scaled(-1.0);
         let stale = |inverse| Proposal {
-            gamma: state.gamma,
+            gamma: self.state.gamma,
             direction: direction(inverse),
             refreshed: None,
         };
@@ -154,16 +148,14 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             direction: direction(&refreshed.inverse),
             refreshed: Some(refreshed),
         };
-        let (proposals, ahead) = match refresh {
-            Refresh::Later(ahead) => (inverse.into_iter().map(stale).collect(), ahead),
+        match refresh {
+            Refresh::Later(ahead) => (last.into_iter().map(stale).collect(), ahead),
             Refresh::Now(inverses) => (inverses.into_iter().map(fresh).collect(), None),
-        };
-        clock.lap(&mut times.proposal);
-        (proposals, ahead)
+        }
     }
 
     /// Sections 6.4 and 7: the best proposal, with its coefficients from the exact Fisher on S₂.
-    fn rescale(
+    fn choose(
         &self,
         gradient: &ParameterVector,
         proposals: Vec<Proposal>,
@@ -175,11 +167,16 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         let subset = self
             .batch
             .head(config.model_fraction, config.model_min_cases);
-        let network = (self.model, &self.optimizer.layers, &self.optimizer.loss);
-        let cases = (&subset, config.chunk_size);
-        let fisher = fisher_gram(network, cases, &directions, config.derivatives);
+        let metric = Metric {
+            model: self.model,
+            layers: self.setup.engine.layers(),
+            loss: &self.setup.engine.loss,
+            derivatives: config.derivatives,
+            chunk_size: config.curvature.chunk_size,
+        };
+        let fisher = metric.gram(&subset, &directions);
         let subspace = Subspace::new(&directions, gradient, fisher);
-        let damping = self.state.lambda + config.l2;
+        let damping = self.state.lambda.lambda + config.l2;
         choose(proposals, &subspace, previous.is_some(), damping).ok_or(StepError::NonFinite {
             quantity: Quantity::Proposal,
             layer: None,
@@ -199,7 +196,7 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             _ => step,
         };
         let end = start.add_scaled(&step, 1.0);
-        let layers = &self.optimizer.layers;
+        let layers = self.setup.engine.layers();
         let model = layers.with_parameters(self.model.clone(), &end);
         Path {
             start,
@@ -210,56 +207,40 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
     }
 
     /// Section 6.5: λ after comparing the objective after the step with the model's prediction.
-    fn adapt_lambda(
+    fn judge(
         &self,
         path: &Path<M>,
-        (objective, model_change): (f64, f64),
-    ) -> Result<(LambdaReport, StepOutcome), StepError> {
-        let lambda = self.state.lambda;
-        let mut report = LambdaReport {
-            used: lambda,
-            after: lambda,
-            trial_objective: None,
-            reduction_ratio: None,
-            action: None,
-            calibrated: false,
-        };
-        let due = self.iteration().is_multiple_of(self.config().lambda_period);
-        if !due && !self.state.calibrating {
-            return Ok((report, StepOutcome::Taken));
-        }
-        let objective_of = self.optimizer.objective_of();
-        let trial = objective_of.value(&path.model, &path.end, self.batch)?;
-        let (ratio, action) = LevenbergMarquardt::judge(objective, trial, model_change);
-        let (iteration, l2) = (self.iteration(), self.config().l2);
-        let calibrated = calibrated_lambda(lambda, ratio, (iteration, l2));
-        let calibrated = calibrated.filter(|_| self.state.calibrating);
-        let rule = self.optimizer.lambda_rule();
-        report.calibrated = calibrated.is_some();
-        report.after = calibrated.unwrap_or_else(|| rule.apply(lambda, action));
-        report.trial_objective = Some(trial);
-        report.reduction_ratio = Some(ratio);
-        report.action = Some(action);
-        let outcome = if trial.is_finite() {
-            StepOutcome::Taken
+        objective: f64,
+        model_change: f64,
+    ) -> Result<Judgement, StepError> {
+        let (rule, lambda) = (&self.setup.rule, self.state.lambda);
+        let evidence = if rule.wants_evidence(lambda, self.iteration()) {
+            Some(Evidence {
+                before: objective,
+                after: self.objective.value(&path.model, &path.end, self.batch)?,
+                model_change,
+                l2: self.config().l2,
+            })
         } else {
-            StepOutcome::Rejected
+            None
         };
-        Ok((report, outcome))
+        let update = rule.update(lambda, self.iteration(), evidence);
+        Ok(Judgement { update, evidence })
     }
 
     fn report(
         &self,
-        (objective, gradient_norm): (f64, f64),
+        objective: f64,
+        gradient_norm: f64,
         choice: &Choice,
         path: &Path<M>,
-        lambda: LambdaReport,
+        judgement: &Judgement,
     ) -> StepReport {
         let last_step = self.state.previous_step.as_ref();
         let refreshed = choice.proposal.refreshed.as_ref();
         StepReport {
             iteration: self.iteration(),
-            outcome: StepOutcome::Taken,
+            outcome: judgement.outcome(),
             took_back_last_step: false,
             batch_size: self.batch.len(),
             objective,
@@ -268,11 +249,14 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
             step_norm: path.step.norm(),
             previous_step_norm: last_step.map_or(0.0, ParameterVector::norm),
             parameter_norm_before: path.start.norm(),
-            parameter_norm: path.end.norm(),
+            parameter_norm: match judgement.outcome() {
+                StepOutcome::Taken => path.end.norm(),
+                StepOutcome::Rejected => path.start.norm(),
+            },
             alpha: choice.scale.alpha,
             mu: choice.scale.mu,
-            quadratic: QuadraticReport::new(&choice.model, choice.model_change),
-            lambda,
+            quadratic: choice.quadratic(),
+            lambda: judgement.report(self.state.lambda.lambda),
             gamma_before: self.state.gamma,
             gamma: choice.proposal.gamma,
             gamma_candidates: choice.candidates.clone(),
@@ -283,37 +267,91 @@ impl<L: PredictiveDistribution, M: Network> Step<'_, L, M> {
         }
     }
 
-    /// What the next step starts from, without momentum.
-    fn next_state(
+    /// The model that the step leads to, and what the next step starts from.
+    fn advance(
         &self,
-        (statistics, inverse, ahead): (RunningFactors, Option<FisherInverse>, Option<RefreshAhead>),
+        mut engine: EngineState,
         choice: Choice,
-        report: &StepReport,
-    ) -> State {
-        let refreshed = choice.proposal.refreshed.map(|refreshed| refreshed.inverse);
-        State {
-            statistics,
-            inverse: refreshed.or(inverse),
-            ahead,
-            iteration: report.iteration,
-            lambda: report.lambda.after,
-            gamma: if report.lambda.calibrated {
-                self.config().gamma_of(report.lambda.after)
-            } else {
-                report.gamma
-            },
-            calibrating: report.lambda.calibrated,
-            previous_step: None,
-            average: self.state.average.clone(),
+        path: Path<M>,
+        judgement: &Judgement,
+        report: StepReport,
+    ) -> Advance<M> {
+        let lambda = judgement.update.state;
+        let gamma = if lambda.starting {
+            self.config().gamma_of(lambda.lambda)
+        } else {
+            choice.proposal.gamma
+        };
+        if let Some(refreshed) = choice.proposal.refreshed {
+            engine.inverse = Some(refreshed.inverse);
+        }
+        let mut average = self.state.average.clone();
+        average.update(self.state.iteration, &path.start);
+        let (model, previous_step) = match judgement.outcome() {
+            StepOutcome::Taken => (path.model, Some(path.step)),
+            StepOutcome::Rejected => (self.model.clone(), None),
+        };
+        let state = State {
+            engine,
+            iteration: self.iteration(),
+            lambda,
+            gamma,
+            previous_step,
+            average,
+        };
+        Advance {
+            state,
+            model,
+            report,
         }
     }
 
     fn config(&self) -> &KfacConfig {
-        &self.optimizer.config
+        &self.setup.config
     }
 
     /// The iteration of this step, counted from one.
     fn iteration(&self) -> u64 {
         self.state.iteration + 1
+    }
+
+    fn refreshes(&self) -> bool {
+        self.state.lambda.starting || self.setup.engine.refreshes(self.iteration())
+    }
+}
+
+impl Judgement {
+    fn outcome(&self) -> StepOutcome {
+        match self.evidence {
+            Some(evidence) if !evidence.after.is_finite() => StepOutcome::Rejected,
+            _ => StepOutcome::Taken,
+        }
+    }
+
+    fn report(&self, used: f64) -> LambdaReport {
+        LambdaReport {
+            used,
+            after: self.update.state.lambda,
+            trial_objective: self.evidence.map(|evidence| evidence.after),
+            reduction_ratio: self.evidence.map(|evidence| evidence.reduction_ratio()),
+            action: self.update.action,
+            calibrated: self.update.state.starting,
+        }
+    }
+}
+
+impl Choice {
+    fn quadratic(&self) -> QuadraticReport {
+        let model = &self.model;
+        let momentum = model.slopes.len() > 1;
+        let entry = |i: usize, j: usize| momentum.then(|| model.curvature[(i, j)]);
+        QuadraticReport {
+            model_change: self.model_change,
+            proposal_proposal: model.curvature[(0, 0)],
+            proposal_previous: entry(0, 1),
+            previous_previous: entry(1, 1),
+            slope_proposal: model.slopes[0],
+            slope_previous: model.slopes.get(1).copied(),
+        }
     }
 }

@@ -1,0 +1,218 @@
+//! Inverses in the eigenbases of Kronecker factors, whose eigenvalues can be corrected.
+
+use burn::tensor::Tensor;
+use faer::Mat;
+
+use super::{
+    block::{BlockInverse, Inversion},
+    host::{FactorEigen, eigen},
+    kronecker::sandwich,
+    magnitudes::Magnitudes,
+    moments::columns,
+    record::{Record, RecordError},
+    repair::FactorAction,
+};
+use crate::{damping::ProductDamping, error::FactorKind, linalg::host};
+
+/// The inverse of a block with known eigenvectors; with groups, one basis for each, and the groups are
+/// columns side by side.
+#[derive(Clone, Debug)]
+pub struct EigenInverse {
+    bases: Vec<EigenBasis>,
+}
+
+/// The inverse of a product with known eigenvalues: `U = Q_A [(Q_Aᵀ V Q_G) ⊙ S] Q_Gᵀ`.
+#[derive(Clone, Debug)]
+pub struct EigenBasis {
+    /// Eigenvectors of `Ā`, as columns; `None` where it is diagonal already.
+    pub activation_basis: Option<Tensor<2>>,
+    /// Eigenvectors of `G`, as columns.
+    pub gradient_basis: Tensor<2>,
+    /// The eigenvalues without damping, `[d_in + 1, d_out]`.
+    pub eigenvalues: Tensor<2>,
+    /// `S`, the reciprocals of the damped eigenvalues.
+    pub reciprocals: Tensor<2>,
+}
+
+/// The eigendecompositions of the two factors of a product.
+#[derive(Debug)]
+pub(super) struct EigenPair {
+    activation: ActivationEigen,
+    gradient: Option<FactorEigen>,
+}
+
+#[derive(Debug)]
+enum ActivationEigen {
+    /// Of a dense factor; `None` where it failed.
+    Dense(Option<FactorEigen>),
+    /// A diagonal factor's elements are its eigenvalues.
+    Diagonal(Vec<f64>),
+}
+
+impl EigenPair {
+    /// Of two dense factors.
+    pub(super) fn of(activation: &Tensor<2>, gradient: &Tensor<2>) -> Self {
+        Self {
+            activation: ActivationEigen::Dense(eigen(activation)),
+            gradient: eigen(gradient),
+        }
+    }
+
+    /// Of a diagonal input factor and a dense output factor.
+    pub(super) fn of_diagonal(activation: Vec<f64>, gradient: &Tensor<2>) -> Self {
+        Self {
+            activation: ActivationEigen::Diagonal(activation),
+            gradient: eigen(gradient),
+        }
+    }
+
+    /// The damped inverse in these bases.
+    pub(super) fn damped(&self, damping: ProductDamping) -> Inversion<EigenBasis> {
+        let activation = match &self.activation {
+            ActivationEigen::Dense(eigen) => eigen
+                .as_ref()
+                .map(|eigen| (&eigen.values, Some(eigen.vectors.clone()))),
+            ActivationEigen::Diagonal(values) => Some((values, None)),
+        };
+        let (Some((values, basis)), Some(gradient)) = (&activation, &self.gradient) else {
+            let failed = [
+                (FactorKind::Activation, activation.is_none()),
+                (FactorKind::Gradient, self.gradient.is_none()),
+            ];
+            let action = FactorAction::KeptLastInverse { pivot: None };
+            let failed = failed.into_iter().filter(|(_, failed)| *failed);
+            return Inversion {
+                inverse: None,
+                repairs: failed.map(|(kind, _)| (kind, action)).collect(),
+            };
+        };
+        Inversion::of(EigenBasis::new(values, basis.clone(), gradient, damping))
+    }
+}
+
+impl EigenBasis {
+    fn new(
+        activation: &[f64],
+        activation_basis: Option<Tensor<2>>,
+        gradient: &FactorEigen,
+        damping: ProductDamping,
+    ) -> Self {
+        // Eigenvalues that rounding made negative are zero.
+        let of = |i: usize, j: usize| (activation[i].max(0.0), gradient.values[j].max(0.0));
+        let spectrum = |value: &dyn Fn(f64, f64) -> f64| {
+            let (rows, columns) = (activation.len(), gradient.values.len());
+            let matrix = Mat::from_fn(rows, columns, |i, j| {
+                let (a, g) = of(i, j);
+                value(a, g)
+            });
+            let (device, dtype) = (gradient.vectors.device(), gradient.vectors.dtype());
+            host::to_device(&matrix, &device, dtype)
+        };
+        Self {
+            activation_basis,
+            gradient_basis: gradient.vectors.clone(),
+            eigenvalues: spectrum(&|a, g| a * g),
+            reciprocals: spectrum(&|a, g| 1.0 / damping.eigenvalue(a, g)),
+        }
+    }
+
+    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
+        if let Some(basis) = &self.activation_basis {
+            return in_basis(basis, &self.gradient_basis, &self.reciprocals, v);
+        }
+        let rotated = v.matmul(self.gradient_basis.clone()) * self.reciprocals.clone();
+        rotated.matmul(self.gradient_basis.clone().transpose())
+    }
+
+    fn record(&self) -> Record {
+        let record = Record::new("basis")
+            .with_tensor("gradient_basis", &self.gradient_basis.clone().transpose())
+            .with_tensor("eigenvalues", &self.eigenvalues)
+            .with_tensor("reciprocals", &self.reciprocals);
+        match &self.activation_basis {
+            // Bases are views of their transposes: kept as these, they come back with the same strides.
+            Some(basis) => record.with_tensor("activation_basis", &basis.clone().transpose()),
+            None => record,
+        }
+    }
+
+    fn restore(record: &Record) -> Result<Self, RecordError> {
+        record.expect_form("basis")?;
+        let basis = record.tensor("activation_basis").ok();
+        Ok(Self {
+            activation_basis: basis.map(Tensor::transpose),
+            gradient_basis: record.tensor("gradient_basis")?.transpose(),
+            eigenvalues: record.tensor("eigenvalues")?,
+            reciprocals: record.tensor("reciprocals")?,
+        })
+    }
+}
+
+impl EigenInverse {
+    pub(super) const FORM: &str = "eigen";
+
+    /// An inverse with one basis for each group of outputs, at least one.
+    pub fn new(bases: Vec<EigenBasis>) -> Self {
+        Self { bases }
+    }
+
+    /// The basis of each group.
+    pub fn bases(&self) -> &[EigenBasis] {
+        &self.bases
+    }
+
+    /// The inverse with the eigenvalues `old_weight · old + (1 − old_weight) · new`, one matrix for each
+    /// basis, and `damping` added to each of them.
+    pub(crate) fn corrected(&self, new: Vec<Tensor<2>>, old_weight: f64, damping: f64) -> Self {
+        let corrected = |(basis, new): (&EigenBasis, Tensor<2>)| {
+            let eigenvalues = basis.eigenvalues.clone() * old_weight + new * (1.0 - old_weight);
+            EigenBasis {
+                reciprocals: (eigenvalues.clone() + damping).recip(),
+                eigenvalues,
+                ..basis.clone()
+            }
+        };
+        Self::new(self.bases.iter().zip(new).map(corrected).collect())
+    }
+
+    pub(super) fn restore(record: &Record) -> Result<Self, RecordError> {
+        record.expect_form(Self::FORM)?;
+        let bases = record.parts.iter().map(EigenBasis::restore);
+        Ok(Self::new(bases.collect::<Result<_, _>>()?))
+    }
+}
+
+impl BlockInverse for EigenInverse {
+    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
+        if let [only] = &self.bases[..] {
+            return only.multiply(v);
+        }
+        let groups = self.bases.len();
+        let of_group = |(index, basis): (usize, &EigenBasis)| basis.multiply(columns(&v, groups, index));
+        Tensor::cat(self.bases.iter().enumerate().map(of_group).collect(), 1)
+    }
+
+    fn magnitudes(&self) -> Magnitudes {
+        let damped = |basis: &EigenBasis| {
+            let reciprocals: Vec<f64> = host::to_vec(&basis.reciprocals);
+            Magnitudes::of_eigenvalues(reciprocals.into_iter().map(f64::recip))
+        };
+        let groups = self.bases.iter().map(damped);
+        groups.fold(Magnitudes::EMPTY, Magnitudes::beside)
+    }
+
+    fn record(&self) -> Record {
+        Record::new(Self::FORM).with_parts(self.bases.iter().map(EigenBasis::record).collect())
+    }
+}
+
+/// `K₁ [(K₁ᵀ V K₂) ⊙ S] K₂ᵀ`.
+pub(crate) fn in_basis(
+    k1: &Tensor<2>,
+    k2: &Tensor<2>,
+    scales: &Tensor<2>,
+    v: Tensor<2>,
+) -> Tensor<2> {
+    let rotated = sandwich(&k1.clone().transpose(), v, k2);
+    sandwich(k1, rotated * scales.clone(), &k2.clone().transpose())
+}

@@ -1,0 +1,42 @@
+//! The blocks of the approximate Fisher, one for each layer: from moments to damped inverses.
+//!
+//! A block is an object; everything that a structure can do is in its file.
+
+mod block;
+mod diagonal;
+mod eigen;
+mod factor_set;
+mod full;
+mod grouped;
+mod host;
+mod identity;
+mod kronecker;
+mod layer_blocks;
+mod magnitudes;
+mod moments;
+mod one_hot;
+mod record;
+mod repair;
+
+pub use block::{
+    BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
+    PreparedBlock,
+};
+pub use diagonal::{Diagonal, DiagonalFactors, DiagonalInverse, SummedDiagonal};
+pub(crate) use eigen::in_basis;
+pub use eigen::{EigenBasis, EigenInverse};
+pub use factor_set::{CrossFactors, FactorSet, RunningFactors};
+pub use full::{Full, FullFactors, FullInverse};
+pub use grouped::{Grouped, GroupedFactors, GroupedInverse};
+pub use host::FactorInverse;
+pub(crate) use host::{FactorCholesky, factorise};
+pub use identity::IdentityInverse;
+pub use kronecker::{Kronecker, KroneckerFactors, KroneckerInverse};
+pub(crate) use kronecker::{PreparedKronecker, sandwich};
+pub use layer_blocks::{BlockOptions, Blocks, ScaleShiftBlock};
+pub use magnitudes::Magnitudes;
+pub(crate) use moments::columns;
+pub use moments::{Divisor, Finish, GradientKind, Moments, Pass};
+pub use one_hot::{OneHot, OneHotFactors, OneHotInverse};
+pub use record::{Record, RecordError};
+pub use repair::{FactorAction, FactorRepair};

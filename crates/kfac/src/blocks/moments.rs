@@ -1,0 +1,190 @@
+//! The second moments of a layer, summed over the passes of a batch (section 5 and extensions).
+
+use burn::tensor::Tensor;
+
+use crate::{
+    capture::LayerUses,
+    linalg::second_moment,
+    network::{Layer, WeightSharing},
+};
+
+/// What a pass over the network is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Whether it is the first pass over its cases. Others only bring further output gradients: inputs
+    /// are counted once.
+    pub first: bool,
+    /// What is known of the output gradients.
+    pub gradients: GradientKind,
+}
+
+/// What is known of the output gradients of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GradientKind {
+    /// They are of sampled targets: those of different cases are independent, with mean zero.
+    Sampled,
+    /// They are not; where a parameter shows its gradient summed over cases only, the pass is over a
+    /// single case.
+    Given,
+}
+
+/// The sums of one layer over the passes of a batch, whose means are the factors of its block.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Sums over cases of what depends on the layer's inputs alone; empty in passes that are not the
+    /// first over their cases.
+    pub inputs: Vec<Tensor<2>>,
+    /// Sums that the output gradients are in, over all passes.
+    pub gradients: Vec<Tensor<2>>,
+    /// What the sums of gradients are divided by.
+    pub divisor: Divisor,
+    /// What is done to the sums of gradients before that.
+    pub finish: Finish,
+}
+
+/// What sums of gradients are divided by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Divisor {
+    /// The number of cases of the batch.
+    Cases,
+    /// A count of its own, summed over the first passes, for instance of positions.
+    Count(f64),
+}
+
+/// What is done to sums of gradients before they are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Nothing: they are sums of squares already.
+    Mean,
+    /// They are sums of the gradients themselves over cases, to be squared once all are in.
+    Square,
+}
+
+impl Moments {
+    /// These sums and those of a later pass.
+    #[must_use]
+    pub fn plus(self, pass: Self) -> Self {
+        let inputs = if pass.inputs.is_empty() {
+            self.inputs
+        } else {
+            added(self.inputs, pass.inputs)
+        };
+        let divisor = match (self.divisor, pass.divisor) {
+            (Divisor::Count(sum), Divisor::Count(pass)) => Divisor::Count(sum + pass),
+            (divisor, _) => divisor,
+        };
+        Self {
+            inputs,
+            gradients: added(self.gradients, pass.gradients),
+            divisor,
+            finish: self.finish,
+        }
+    }
+
+    /// The means over a batch of so many cases, those of the inputs first.
+    pub fn means(self, cases: usize) -> Vec<Tensor<2>> {
+        let divisor = match self.divisor {
+            Divisor::Cases => cases as f64,
+            Divisor::Count(count) => count,
+        };
+        let inputs = self.inputs.into_iter().map(|sum| sum / cases as f64);
+        let gradients = self.gradients.into_iter().map(|sum| match self.finish {
+            Finish::Mean => sum / divisor,
+            Finish::Square => sum.clone() * sum / divisor,
+        });
+        inputs.chain(gradients).collect()
+    }
+}
+
+fn added(sums: Vec<Tensor<2>>, others: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    sums.into_iter().zip(others).map(|(a, b)| a + b).collect()
+}
+
+/// The sums of the two factors of each group of a product.
+pub(super) fn of_product(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
+    let inputs = |pass: Pass| match (pass.first, layer.sharing) {
+        (false, _) => Vec::new(),
+        (true, WeightSharing::Expand) => summed(layer, uses, |activations| {
+            let [n, positions, d] = activations.dims();
+            second_moment(activations.reshape([n * positions, d]))
+        }),
+        (true, WeightSharing::Reduce) => summed(layer, uses, |activations| {
+            second_moment(activations.sum_dim(1).squeeze_dim(1))
+        }),
+    };
+    Moments {
+        inputs: inputs(pass),
+        ..of_gradients(layer, uses, pass)
+    }
+}
+
+/// The sums of the output factors of each group, without inputs.
+pub(super) fn of_gradients(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
+    let (gradients, count) = match layer.sharing {
+        WeightSharing::Expand => (expanded_gradients(layer, uses), uses.positions()),
+        WeightSharing::Reduce => (reduced_gradients(layer, uses), uses.cases() as f64),
+    };
+    Moments {
+        inputs: Vec::new(),
+        gradients,
+        divisor: Divisor::Count(if pass.first { count } else { 0.0 }),
+        finish: Finish::Mean,
+    }
+}
+
+/// The sum over parts of the cases of what `moment` makes of each group's activations.
+pub(super) fn summed(
+    layer: &Layer,
+    uses: &LayerUses,
+    moment: impl Fn(Tensor<3>) -> Tensor<2>,
+) -> Vec<Tensor<2>> {
+    let parts = uses.parts().into_iter();
+    let of_part = |cases| {
+        let groups = uses.activations(layer, &cases);
+        groups.into_iter().map(&moment).collect::<Vec<_>>()
+    };
+    parts.map(of_part).reduce(added).unwrap_or_default()
+}
+
+fn expanded_gradients(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
+    let gradients = uses.output_gradients();
+    let [n, positions, d_out] = gradients.dims();
+    by_group(layer, &gradients.reshape([n * positions, d_out]))
+}
+
+fn reduced_gradients(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
+    let sums: Tensor<2> = uses.output_gradients().sum_dim(1).squeeze_dim(1);
+    // A case that is all padding has gradients of zero.
+    let positions = uses.positions_of_cases().clamp_min(1.0);
+    by_group(layer, &(sums / positions))
+}
+
+/// The second moment of each group's columns.
+fn by_group(layer: &Layer, gradients: &Tensor<2>) -> Vec<Tensor<2>> {
+    let groups = layer.action.groups();
+    let moment = |group| second_moment(columns(gradients, groups, group));
+    (0..groups).map(moment).collect()
+}
+
+/// Each case's gradient of the parameters of a layer without products, `[n, rows · d_out]`.
+pub(super) fn gradients_of_cases(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    let gradients = uses.output_gradients();
+    let features = uses.features(layer, &(0..gradients.dims()[0]));
+    let scales = features.into_iter().map(|f| f * gradients.clone());
+    let shifts = layer.bias.map(|_| gradients.clone());
+    let parts = scales
+        .chain(shifts)
+        .map(|part| part.sum_dim(1).squeeze_dim(1));
+    Tensor::cat(parts.collect(), 1)
+}
+
+/// The columns of one of several groups side by side.
+pub(crate) fn columns(matrix: &Tensor<2>, groups: usize, group: usize) -> Tensor<2> {
+    if groups == 1 {
+        return matrix.clone();
+    }
+    let width = matrix.dims()[1] / groups;
+    matrix
+        .clone()
+        .slice_dim(1, group * width..(group + 1) * width)
+}

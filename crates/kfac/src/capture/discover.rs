@@ -1,0 +1,118 @@
+//! The layers of a network, found by one forward pass.
+
+use super::{
+    network::Network,
+    tape::{Mode, Sighting, Tape},
+};
+use crate::network::{Cases, Layer, Layers, ParameterAction, ParameterTable, WeightSharing};
+
+impl Layers {
+    /// Finds the layers by one forward pass over the first case of `example`, and lists the model's
+    /// parameters, none of which is covered by a block yet. `sharing` tells by a layer's path how
+    /// positions that share its weights count.
+    pub(crate) fn discover<M: Network>(
+        model: &M,
+        example: &M::Input,
+        sharing: impl Fn(&str) -> WeightSharing,
+    ) -> (Self, ParameterTable) {
+        let mut tape = Tape::new(Mode::Discover(Vec::new()));
+        let _ = model.forward(example.slice(0..1), &mut tape);
+        let table = ParameterTable::of(model);
+        let (sightings, chainable) = merged(tape.into_sightings());
+        let mut paths = layer_paths(&table, &sightings).into_iter();
+        let layer = |(sighting, chain): (Sighting, Option<usize>)| {
+            let path = paths.next().unwrap_or_default();
+            Layer {
+                sharing: sharing(&path),
+                path,
+                name: sighting.name,
+                action: sighting.action,
+                weight: sighting.weight,
+                bias: sighting.bias,
+                layout: sighting.layout,
+                d_in: sighting.d_in,
+                d_out: sighting.d_out,
+                positions: sighting.positions,
+                chain,
+            }
+        };
+        let layers = sightings.into_iter().zip(chains(&chainable)).map(layer);
+        let layers = Self::new(layers.collect(), table.has_running_statistics());
+        (layers, table)
+    }
+}
+
+/// The trained layers, each once with the positions of all its uses, and whether it can be in a chain:
+/// a product that is used once, at one position a case.
+fn merged(sightings: Vec<Sighting>) -> (Vec<Sighting>, Vec<bool>) {
+    let mut layers: Vec<Sighting> = Vec::new();
+    let mut chainable: Vec<bool> = Vec::new();
+    for sighting in sightings.into_iter().filter(|sighting| sighting.trainable) {
+        let first = layers.iter().position(|s| s.weight == sighting.weight);
+        if let Some(first) = first {
+            chainable[first] = false;
+            layers[first].positions += sighting.positions;
+        } else {
+            chainable.push(sighting.links && sighting.positions == 1);
+            layers.push(sighting);
+        }
+    }
+    (layers, chainable)
+}
+
+/// The path of each layer: of the module that owns its weight; of the weight itself where it is a
+/// parameter on its own, or where the module owns weights of several layers.
+fn layer_paths(table: &ParameterTable, sightings: &[Sighting]) -> Vec<String> {
+    let owner = |sighting: &Sighting| {
+        let path = table.path(sighting.weight);
+        path.rsplit_once('.').map_or(path, |(owner, _)| owner)
+    };
+    let path = |sighting: &Sighting| {
+        let owners = sightings.iter().map(owner);
+        let shared = owners.filter(|other| *other == owner(sighting)).count() > 1;
+        if shared || sighting.action == ParameterAction::Alone {
+            table.path(sighting.weight).to_owned()
+        } else {
+            owner(sighting).to_owned()
+        }
+    };
+    sightings.iter().map(path).collect()
+}
+
+/// Numbers the runs of at least two consecutive layers that can be chained.
+fn chains(chainable: &[bool]) -> Vec<Option<usize>> {
+    let can = |layer: usize| chainable.get(layer).copied().unwrap_or(false);
+    let mut number = 0;
+    let mut chain = |layer: usize| {
+        let before = layer > 0 && can(layer - 1);
+        if !can(layer) || !(before || can(layer + 1)) {
+            return None;
+        }
+        number += usize::from(!before);
+        Some(number)
+    };
+    (0..chainable.len()).map(&mut chain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_are_runs_of_at_least_two() {
+        let numbers = chains(&[true, true, false, true, false, true, true, true]);
+        let expected = [
+            Some(1),
+            Some(1),
+            None,
+            None,
+            None,
+            Some(2),
+            Some(2),
+            Some(2),
+        ];
+        assert_eq!(numbers, expected);
+        assert!(chains(&[]).is_empty());
+        assert_eq!(chains(&[true]), [None]);
+    }
+}

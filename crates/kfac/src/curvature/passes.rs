@@ -1,0 +1,208 @@
+//! The forward and backward passes over a batch that the factors are made from (section 5).
+
+use burn::tensor::Tensor;
+
+use super::estimate::FisherEstimate;
+use crate::{
+    blocks::{Blocks, GradientKind, Pass},
+    capture::{CapturedPass, Network, Tape},
+    error::StepError,
+    loss::Likelihood,
+    network::{Batch, Cases, Layers, Outputs, Parts},
+    random::RandomStream,
+};
+
+/// The gradient in the outputs of each case's loss at its target.
+pub(crate) type TargetGradient<'a, O, T> = &'a dyn Fn(O, T) -> Result<O, StepError>;
+
+/// Passes over single batches.
+pub(crate) struct Passes<'a, L, O, T> {
+    pub(crate) blocks: &'a Blocks,
+    pub(crate) loss: &'a L,
+    pub(crate) estimate: FisherEstimate,
+    /// Targets sampled for each case.
+    pub(crate) samples: usize,
+    /// At most so many cases are passed through at once.
+    pub(crate) chunk_size: usize,
+    /// What the empirical estimate needs; `None` where the targets are not those of the loss.
+    pub(crate) given: Option<TargetGradient<'a, O, T>>,
+}
+
+/// A forward pass that waits for its output gradients.
+struct Forward<O> {
+    tape: Tape,
+    cases: usize,
+    /// With autodiff.
+    rows: Tensor<2>,
+    /// Without.
+    outputs: O,
+}
+
+impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
+    /// Passes over a batch, each handed to `take` as it is made.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] where the empirical estimate's targets do not go with the outputs, or are not of
+    /// the loss at all; no other estimate reads them.
+    pub(crate) fn over<M: Network<Output = O>>(
+        &self,
+        model: &M,
+        batch: &Batch<M::Input, T>,
+        random: &mut RandomStream,
+        mut take: impl FnMut(CapturedPass, Pass),
+    ) -> Result<(), StepError> {
+        // Parameters that need no gradient spare the backward pass half of its products.
+        let model = model.clone().no_grad();
+        let parts = self.parts(&model, batch);
+        for group in parts.groups(batch) {
+            let round = Round {
+                layers: self.blocks.layers(),
+                parts: &parts,
+                model: &model,
+                group: &group,
+            };
+            self.over_group(&round, random, &mut take)?;
+        }
+        Ok(())
+    }
+
+    /// A parameter on its own shows its gradient only summed over cases; the square of a sum is the sum
+    /// of squares, in the mean, for sampled targets only.
+    fn parts<M: Network>(&self, model: &M, batch: &Batch<M::Input, T>) -> Parts {
+        let device = self.blocks.layers().device(model);
+        let sampled = self.estimate == FisherEstimate::MonteCarlo;
+        if !sampled && self.blocks.layers().has_parameters_alone() {
+            Parts::of_single_cases(&device)
+        } else {
+            Parts::new(batch.len(), self.chunk_size, &device)
+        }
+    }
+
+    fn over_group<M: Network<Output = O>>(
+        &self,
+        round: &Round<'_, M, T>,
+        random: &mut RandomStream,
+        take: &mut impl FnMut(CapturedPass, Pass),
+    ) -> Result<(), StepError> {
+        let pass = |first, gradients| Pass { first, gradients };
+        match self.estimate {
+            FisherEstimate::MonteCarlo => {
+                for sample in 0..self.samples.max(1) {
+                    let kind = pass(sample == 0, GradientKind::Sampled);
+                    let seed = |outputs: O, _: &Batch<M::Input, T>| {
+                        let gradient = self.loss.sampled_gradient(outputs, random);
+                        Ok(of_samples(self.samples, gradient))
+                    };
+                    round.run(seed, |captured| take(captured, kind))?;
+                }
+            }
+            FisherEstimate::Empirical => {
+                let gradient = self.given.ok_or(StepError::EmpiricalOfOwnObjective)?;
+                let seed = |outputs: O, part: &Batch<M::Input, T>| {
+                    gradient(outputs, part.targets.clone())
+                };
+                let kind = pass(true, GradientKind::Given);
+                round.run(seed, |captured| take(captured, kind))?;
+            }
+            FisherEstimate::Exact => {
+                let mut column = 0;
+                loop {
+                    // Burn's graph cannot be walked twice, so each column has a forward pass of its own.
+                    let seed = |outputs: O, _: &Batch<M::Input, T>| {
+                        let unit = unit(&outputs, column);
+                        Ok(self.loss.factor_product(outputs, unit))
+                    };
+                    let kind = pass(column == 0, GradientKind::Given);
+                    let d_out = round.run(seed, |captured| take(captured, kind))?;
+                    column += 1;
+                    if column >= d_out {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The gradient of one of several samples: the sum of their second moments is then the mean.
+fn of_samples<O: Outputs>(samples: usize, gradient: O) -> O {
+    if samples <= 1 {
+        return gradient;
+    }
+    let rows = gradient.clone().into_rows() / (samples as f64).sqrt();
+    gradient.with_rows(rows)
+}
+
+/// Ones in a column of the outputs' rows, zeros elsewhere.
+fn unit<O: Outputs>(outputs: &O, column: usize) -> O {
+    let zeros = outputs.clone().into_rows().zeros_like();
+    let [n, _] = zeros.dims();
+    outputs.with_rows(zeros.slice_fill([0..n, column..column + 1], 1.0))
+}
+
+/// The parts of a batch that are evaluated at once.
+struct Round<'a, M: Network, T> {
+    layers: &'a Layers,
+    parts: &'a Parts,
+    model: &'a M,
+    group: &'a [Batch<M::Input, T>],
+}
+
+impl<M: Network, T: Cases> Round<'_, M, T> {
+    /// One forward and backward pass of each part with the tape on; returns the number of outputs.
+    ///
+    /// The forward passes run at once, and so do the backward passes. What seeds these is made one part
+    /// after another, so that random numbers come in the order of the cases.
+    fn run(
+        &self,
+        mut seed: impl FnMut(M::Output, &Batch<M::Input, T>) -> Result<M::Output, StepError>,
+        take: impl FnMut(CapturedPass),
+    ) -> Result<usize, StepError> {
+        let layers = self.layers;
+        let inputs = self.group.iter();
+        let inputs = inputs.map(|part| (self.model.clone(), part.inputs.clone()));
+        let forward = self.parts.at_once(inputs.collect(), |(model, inputs)| {
+            forward::<M>(layers, &model, inputs)
+        });
+        let d_out = forward.first().map_or(0, |pass| pass.rows.dims()[1]);
+        let seeded: Result<Vec<_>, StepError> = forward
+            .into_iter()
+            .zip(self.group)
+            .map(|(pass, part)| {
+                let seed = seed(pass.outputs.clone(), part)?;
+                Ok((pass, seed))
+            })
+            .collect();
+        let captured = self
+            .parts
+            .at_once(seeded?, |(pass, seed)| backward(layers, pass, seed));
+        captured.into_iter().for_each(take);
+        Ok(d_out)
+    }
+}
+
+fn forward<M: Network>(layers: &Layers, model: &M, inputs: M::Input) -> Forward<M::Output> {
+    let cases = inputs.len();
+    let mut tape = Tape::recording(layers);
+    let outputs = model.forward(inputs, &mut tape);
+    let rows = outputs.clone().into_rows();
+    Forward {
+        outputs: outputs.with_rows(rows.clone().inner()),
+        tape,
+        cases,
+        rows,
+    }
+}
+
+fn backward<O: Outputs>(layers: &Layers, pass: Forward<O>, seed: O) -> CapturedPass {
+    let empty = CapturedPass::empty(layers.len(), pass.cases);
+    if !pass.rows.is_tracked() {
+        // No recorded layer reaches the outputs.
+        return empty;
+    }
+    let seed = seed.into_rows().autodiff();
+    let mut gradients = (pass.rows * seed).sum().backward();
+    pass.tape.into_pass(&mut gradients, empty)
+}

@@ -1,0 +1,184 @@
+//! The settings of the curvature, which both optimizers share.
+
+use burn::config::Config;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    extensions::Extensions, fault::ConfigFault, range::Range, refresh::RefreshTiming,
+};
+use crate::{
+    blocks::{BlockOptions, InverseMethod, ScaleShiftBlock},
+    curvature::FisherEstimate,
+    damping::{DampingRule, DampingScheme, PiNorm, ProductDamping},
+    inverse::{Eigenvalues, InverseStructure},
+    network::WeightSharing,
+};
+
+/// How the layers are found, their curvature is estimated, and its inverse is made.
+///
+/// The defaults of [`new`](Self::new) are those of [`KfacConfig`](crate::KfacConfig);
+/// [`for_preconditioner`](Self::for_preconditioner) has those of
+/// [`PreconditionerConfig`](crate::PreconditionerConfig). "Calls" are steps there, and observed batches
+/// here.
+///
+/// # Example
+///
+/// ```
+/// use kfac::{FisherEstimate, KfacConfig};
+///
+/// let config = KfacConfig::new()
+///     .map_curvature(|curvature| curvature.with_fisher(FisherEstimate::Exact));
+/// assert!(config.validate().is_empty());
+/// ```
+#[derive(Config, Debug, PartialEq)]
+pub struct CurvatureConfig {
+    /// Where the gradients of the Fisher come from (section 5). Default: sampled targets.
+    #[config(default = "FisherEstimate::MonteCarlo")]
+    pub fisher: FisherEstimate,
+    /// Targets sampled for each case. At least 1, default 1; only the Monte Carlo estimate reads it.
+    ///
+    /// Each costs a forward and backward pass, and so many make the noise smaller by their root.
+    #[config(default = 1)]
+    pub samples: usize,
+    /// The structure of the approximate inverse (section 4). Default: block-diagonal.
+    #[config(default = "InverseStructure::BlockDiagonal")]
+    pub structure: InverseStructure,
+    /// How γ damps the blocks (6.3). Default: factored Tikhonov, balanced by the traces.
+    #[config(default = "DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }")]
+    pub damping: DampingScheme,
+    /// How the damped blocks are inverted. Default: the cheaper way.
+    #[config(default = "InverseMethod::Automatic")]
+    pub inverse_method: InverseMethod,
+    /// The eigenvalues of the blocks in their Kronecker eigenbases. Default: those of the product.
+    ///
+    /// Corrected ones (EKFAC) need exact Tikhonov damping and the block-diagonal structure. They are
+    /// corrected at each update of the statistics between two refreshes.
+    #[config(default = "Eigenvalues::Kronecker")]
+    pub eigenvalues: Eigenvalues,
+    /// How the positions at which a layer's weights are shared count. Default: each on its own.
+    #[config(default = "WeightSharing::Expand")]
+    pub weight_sharing: WeightSharing,
+    /// The same for single layers, by their paths in the parameter table.
+    #[config(default = "Vec::new()")]
+    pub weight_sharing_of: Vec<(String, WeightSharing)>,
+    /// The blocks of normalisations' scales and shifts. Default: diagonal.
+    #[config(default = "ScaleShiftBlock::Diagonal")]
+    pub scale_shift: ScaleShiftBlock,
+    /// What to do about trainable parameters that no layer on the tape covers. Default: refuse.
+    #[config(default = "CoveragePolicy::Strict")]
+    pub coverage: CoveragePolicy,
+    /// `τ₁`, the part of the batch that the factors are estimated from (section 5, 8).
+    ///
+    /// In (0, 1], default 1/8. More costs time and makes the factors less noisy.
+    #[config(default = 0.125)]
+    pub statistics_fraction: f64,
+    /// Largest weight of the past in the factors' running averages (section 5), and the weight of the
+    /// past in corrected eigenvalues.
+    ///
+    /// In [0, 1), default 0.95. Nearer to one averages over more calls.
+    #[config(default = 0.95)]
+    pub statistics_cap: f64,
+    /// Calls between updates of the statistics. At least 1, default 1.
+    ///
+    /// More saves forward and backward passes.
+    #[config(default = 1)]
+    pub statistics_period: u64,
+    /// `T₃`, calls between refreshes of the inverse (section 8). A multiple of `statistics_period`,
+    /// default 20.
+    ///
+    /// More saves time and steps with an older inverse.
+    #[config(default = 20)]
+    pub inverse_period: u64,
+    /// The statistics are also updated, and the inverse refreshed, in each of this many first calls.
+    /// Default 3; the first call always does.
+    #[config(default = 3)]
+    pub initial_refreshes: u64,
+    /// When the work of a refresh is done. Default: ahead, an inverse a call.
+    #[config(default = "RefreshTiming::Ahead")]
+    pub refresh_timing: RefreshTiming,
+    /// At most this many cases are evaluated at once. At least 1, default 5000.
+    ///
+    /// Less needs less memory; the result changes by rounding only.
+    #[config(default = 5000)]
+    pub chunk_size: usize,
+    /// Seed of the sampled targets. The same seed, device and thread count give the same bits.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+/// What to do about trainable parameters that no block covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CoveragePolicy {
+    /// Refuse to make the optimizer.
+    #[default]
+    Strict,
+    /// Leave them untrained or, in front of another optimizer, with their gradients as they are; the
+    /// parameter table names them.
+    Report,
+}
+
+impl CurvatureConfig {
+    /// The settings for mini-batches in front of another optimizer: the statistics take whole batches,
+    /// the inverse is refreshed at once every ten calls, and parameters that no layer covers are left to
+    /// the other optimizer.
+    pub fn for_preconditioner() -> Self {
+        Self::new()
+            .with_statistics_fraction(1.0)
+            .with_inverse_period(10)
+            .with_initial_refreshes(1)
+            .with_refresh_timing(RefreshTiming::AtOnce)
+            .with_coverage(CoveragePolicy::Report)
+    }
+
+    /// Adds all faults of the settings under a damping rule.
+    pub(crate) fn check(&self, rule: &dyn DampingRule, faults: &mut Vec<ConfigFault>) {
+        let ranges = [
+            Range::count("samples", self.samples as u64),
+            Range::fraction("statistics_fraction", self.statistics_fraction),
+            Range::average_cap("statistics_cap", self.statistics_cap),
+            Range::count("statistics_period", self.statistics_period),
+            Range::count("inverse_period", self.inverse_period),
+            Range::count("chunk_size", self.chunk_size as u64),
+        ];
+        faults.extend(ranges.into_iter().filter_map(Range::fault));
+        let Self {
+            statistics_period,
+            inverse_period,
+            ..
+        } = *self;
+        if statistics_period >= 1 && !inverse_period.is_multiple_of(statistics_period) {
+            faults.push(ConfigFault::InversePeriod {
+                inverse_period,
+                statistics_period,
+            });
+        }
+        self.check_combinations(rule, faults);
+    }
+
+    /// The settings that exclude each other.
+    fn check_combinations(&self, rule: &dyn DampingRule, faults: &mut Vec<ConfigFault>) {
+        let exact = matches!(rule.product(1.0, 1.0), ProductDamping::Exact(_));
+        if exact && self.inverse_method == InverseMethod::Cholesky {
+            faults.push(ConfigFault::CholeskyOfExactDamping);
+        }
+        if exact && self.structure == InverseStructure::BlockTridiagonal {
+            faults.push(ConfigFault::TridiagonalOfExactDamping);
+        }
+        if self.eigenvalues != Eigenvalues::Kronecker && !exact {
+            faults.push(ConfigFault::CorrectionOfFactoredDamping);
+        }
+        if self.eigenvalues == Eigenvalues::BatchMean && self.fisher != FisherEstimate::MonteCarlo {
+            faults.push(ConfigFault::BatchMeanOfUnsampledTargets);
+        }
+    }
+
+    pub(super) fn block_options(&self, extensions: Extensions) -> BlockOptions {
+        let mut options = BlockOptions::default();
+        options.sharing = self.weight_sharing;
+        options.sharing_of = self.weight_sharing_of.clone();
+        options.scale_shift = self.scale_shift;
+        options.structure_of = extensions.structures;
+        options
+    }
+}

@@ -1,0 +1,147 @@
+//! Making the engine for a model.
+
+use std::sync::Arc;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::Tensor,
+};
+
+use super::{
+    config::{CoveragePolicy, CurvatureConfig},
+    extensions::Extensions,
+    fault::{ConfigFault, InitError},
+};
+use crate::{
+    blocks::Blocks,
+    capture::Network,
+    damping::DampingRule,
+    inverse::InverseStructure,
+    network::{Cases, Layers, ParameterTable},
+};
+
+/// The curvature of a model: what both optimizers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine<L> {
+    pub(crate) config: CurvatureConfig,
+    pub(crate) loss: L,
+    pub(crate) blocks: Blocks,
+    pub(crate) table: ParameterTable,
+    pub(crate) rule: Arc<dyn DampingRule>,
+    /// The number of the call from which periods are counted.
+    pub(crate) origin: u64,
+}
+
+/// What an engine is made of.
+pub(crate) struct EngineParts<'a, L> {
+    pub(crate) config: &'a CurvatureConfig,
+    pub(crate) loss: L,
+    pub(crate) extensions: Extensions,
+    /// The number of the call from which periods are counted.
+    pub(crate) origin: u64,
+    /// The faults of the optimizer's own settings.
+    pub(crate) faults: Vec<ConfigFault>,
+}
+
+impl<L> Engine<L> {
+    /// The engine for a model, whose layers are found by one forward pass over the first case of
+    /// `example`.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError`]: faults of the configuration (all at once), a model without autodiff or without
+    /// layers on the tape, settings of layers that are not there, and, with strict coverage, trainable
+    /// parameters without a block.
+    pub(crate) fn discover<M: Network>(
+        parts: EngineParts<'_, L>,
+        model: &M,
+        example: &M::Input,
+    ) -> Result<Self, InitError> {
+        let EngineParts {
+            config,
+            loss,
+            extensions,
+            origin,
+            mut faults,
+        } = parts;
+        let rule = extensions.damping.clone();
+        let rule = rule.unwrap_or_else(|| config.damping.rule());
+        config.check(&*rule, &mut faults);
+        if !faults.is_empty() {
+            return Err(InitError::Configuration(faults));
+        }
+        if example.is_empty() {
+            return Err(InitError::EmptyExample);
+        }
+        if !has_autodiff(model) {
+            return Err(InitError::NoAutodiff);
+        }
+        let options = config.block_options(extensions);
+        let (blocks, table) = Blocks::discover(model, example, &options);
+        let unknown = options.unknown_paths(blocks.layers());
+        if !unknown.is_empty() {
+            return Err(InitError::UnknownLayers { paths: unknown });
+        }
+        if blocks.layers().is_empty() {
+            return Err(InitError::NoLayers);
+        }
+        let table = match config.structure {
+            InverseStructure::BlockDiagonal => table,
+            InverseStructure::BlockTridiagonal => table.with_chains(blocks.layers()),
+        };
+        let parameters: Vec<String> = table.uncovered().map(str::to_owned).collect();
+        if config.coverage == CoveragePolicy::Strict && !parameters.is_empty() {
+            return Err(InitError::Uncovered { parameters });
+        }
+        Ok(Self {
+            config: config.clone(),
+            loss,
+            blocks,
+            table,
+            rule,
+            origin,
+        })
+    }
+
+    /// The layers.
+    pub(crate) fn layers(&self) -> &Layers {
+        self.blocks.layers()
+    }
+
+    /// Whether the inverse is refreshed in a call, counted from one.
+    pub(crate) fn refreshes(&self, call: u64) -> bool {
+        self.due(call, self.config.inverse_period)
+    }
+
+    /// The next call, this one included, in which the inverse is refreshed by its period.
+    pub(super) fn next_refresh(&self, call: u64) -> u64 {
+        let since = call.saturating_sub(self.origin);
+        self.origin + since.next_multiple_of(self.config.inverse_period)
+    }
+
+    /// Whether a batch is taken into the statistics in a call: an inverse is made from fresh ones.
+    pub(super) fn observes(&self, call: u64, refreshes: bool) -> bool {
+        refreshes || self.due(call, self.config.statistics_period)
+    }
+
+    fn due(&self, call: u64, period: u64) -> bool {
+        let first = call <= self.config.initial_refreshes.max(1);
+        first || call.saturating_sub(self.origin).is_multiple_of(period)
+    }
+}
+
+/// Whether any parameter has autodiff.
+///
+/// The model's list of devices cannot tell: it names equal devices once, and a device with autodiff
+/// equals the one without.
+fn has_autodiff<M: Module>(model: &M) -> bool {
+    struct Search(bool);
+    impl ModuleVisitor for Search {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 |= param.val().is_autodiff();
+        }
+    }
+    let mut search = Search(false);
+    model.visit(&mut search);
+    search.0
+}

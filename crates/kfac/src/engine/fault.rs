@@ -1,0 +1,99 @@
+//! What is wrong with a configuration, and why an optimizer could not be made.
+
+/// A fault of a configuration.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigFault {
+    /// A setting is outside its range.
+    #[error("{setting} is {value}, expected {expected}")]
+    OutOfRange {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// The search for γ needs fresh inverses.
+    #[error(
+        "gamma_period is {gamma_period}, expected a multiple of inverse_period {inverse_period}"
+    )]
+    GammaPeriod {
+        /// `T₂`.
+        gamma_period: u64,
+        /// `T₃`.
+        inverse_period: u64,
+    },
+    /// An inverse is made from fresh statistics.
+    #[error(
+        "inverse_period is {inverse_period}, expected a multiple of statistics_period \
+         {statistics_period}"
+    )]
+    InversePeriod {
+        /// Calls between refreshes of the inverse.
+        inverse_period: u64,
+        /// Calls between updates of the statistics.
+        statistics_period: u64,
+    },
+    /// The bounds of γ exclude each other.
+    #[error("gamma_min is {min}, expected at most gamma_max {max}")]
+    GammaBounds {
+        /// The lower bound.
+        min: f64,
+        /// The upper bound.
+        max: f64,
+    },
+    /// Exact damping is not a Kronecker product, so its factors have no inverse of their own.
+    #[error("inverse_method is cholesky, expected eigen or automatic with exact Tikhonov damping")]
+    CholeskyOfExactDamping,
+    /// Exact damping is not a Kronecker product, so the layers of a chain have no regression in it.
+    #[error("structure is block_tridiagonal, expected block_diagonal with exact Tikhonov damping")]
+    TridiagonalOfExactDamping,
+    /// Corrected eigenvalues are no product, so there are no factors to be damped.
+    #[error("eigenvalues are corrected, expected exact Tikhonov damping and an eigen inverse")]
+    CorrectionOfFactoredDamping,
+    /// The square of a batch's mean gradient is a second moment only where gradients have mean zero.
+    #[error("eigenvalues are batch_mean, expected fisher to be monte_carlo")]
+    BatchMeanOfUnsampledTargets,
+}
+
+/// Why an optimizer could not be made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// The configuration has faults; all of them are listed.
+    #[error("the configuration has {} fault(s):{}", .0.len(), list(.0))]
+    Configuration(Vec<ConfigFault>),
+    /// The model is not on an autodiff device.
+    #[error("the model is not on an autodiff device: create it on `device.autodiff()`")]
+    NoAutodiff,
+    /// The example has no cases.
+    #[error("the example input has no cases: one is needed to see the layers")]
+    EmptyExample,
+    /// No trainable layer was called through the tape.
+    #[error(
+        "no trainable layer went through the tape: call the layers as `tape.linear(&layer, x)`"
+    )]
+    NoLayers,
+    /// Something is said about layers that the model does not have.
+    #[error("the settings name {}, but no layer on the tape has that path", .paths.join(", "))]
+    UnknownLayers {
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// Strict coverage, and some trainable parameters have no block.
+    #[error(
+        "no curvature block covers {}: pass their layers through the tape, freeze them, or allow \
+         untrained parameters with `CoveragePolicy::Report`", .parameters.join(", ")
+    )]
+    Uncovered {
+        /// Paths of the parameters.
+        parameters: Vec<String>,
+    },
+}
+
+fn list(faults: &[ConfigFault]) -> String {
+    faults.iter().fold(String::new(), |text, fault| {
+        text + "\n  - " + &fault.to_string()
+    })
+}

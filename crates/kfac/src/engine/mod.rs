@@ -1,0 +1,20 @@
+//! The engine of both optimizers: statistics, refreshes and inverses, and when each is due.
+
+mod config;
+mod discover;
+mod extensions;
+mod fault;
+mod observe;
+mod range;
+mod refresh;
+mod state;
+
+pub use config::{CoveragePolicy, CurvatureConfig};
+pub(crate) use discover::{Engine, EngineParts};
+pub use extensions::Extensions;
+pub use fault::{ConfigFault, InitError};
+pub(crate) use observe::{Observation, ObservationTimes, Sample};
+pub(crate) use range::Range;
+pub use refresh::RefreshTiming;
+pub(crate) use refresh::{Refresh, RefreshAhead, RefreshPoint};
+pub(crate) use state::EngineState;

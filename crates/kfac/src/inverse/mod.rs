@@ -1,0 +1,16 @@
+//! Inverses over all layers: block-diagonal, and block-tridiagonal in chains (section 4).
+
+mod approximation;
+mod chain;
+mod conditional;
+mod correction;
+mod fisher_inverse;
+mod prepared;
+
+pub use approximation::FisherApproximation;
+pub use chain::{ChainLink, Regression};
+pub use conditional::ConditionalInverse;
+pub(crate) use correction::CorrectionSums;
+pub use correction::Eigenvalues;
+pub use fisher_inverse::{FisherInverse, InverseStructure};
+pub(crate) use prepared::{DampedInverse, InverseOf, PreparedFactors};

@@ -1,0 +1,106 @@
+//! A loss of outputs of any shape, and of targets of several forms.
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+
+use super::distribution::PredictiveDistribution;
+use crate::{error::StepError, network::Outputs, random::RandomStream};
+
+/// The predictive distribution of outputs of type `O`: what the curvature needs of a loss.
+///
+/// Implemented for every [`PredictiveDistribution`] on tensors, whose last axis holds the parameters of
+/// one distribution and whose axes between the cases and it are positions; and for tuples of
+/// [`Head`](super::Head)s on tuples of outputs.
+pub trait Likelihood<O: Outputs>: Debug + Send + Sync {
+    /// The gradient in the outputs of each case's loss at targets drawn from the model's predictive
+    /// distribution: its second moment is the output Fisher matrix.
+    fn sampled_gradient(&self, outputs: O, random: &mut RandomStream) -> O;
+
+    /// `B v` for each case, where the output Fisher matrix is `F_R = B Bᵀ`.
+    fn factor_product(&self, outputs: O, vectors: O) -> O;
+
+    /// `Bᵀ v` for each case.
+    fn factor_transpose_product(&self, outputs: O, vectors: O) -> O;
+}
+
+/// A likelihood with targets of type `T`: what the objective needs of a loss.
+///
+/// Implemented for every [`PredictiveDistribution`] with targets shaped like the outputs, for
+/// [`Categorical`](super::Categorical) with class indices, and for tuples of [`Head`](super::Head)s
+/// with tuples of targets.
+pub trait Loss<O: Outputs, T>: Likelihood<O> {
+    /// Refuses targets that do not go with the outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] that names both.
+    fn check(&self, outputs: &O, targets: &T) -> Result<(), StepError>;
+
+    /// The loss of each case, `[n]`, summed over outputs, positions and heads.
+    fn value(&self, outputs: O, targets: T) -> Tensor<1>;
+
+    /// The gradient of each case's loss with respect to its outputs.
+    fn gradient(&self, outputs: O, targets: T) -> O;
+}
+
+impl<P: PredictiveDistribution, const D: usize> Likelihood<Tensor<D>> for P {
+    fn sampled_gradient(&self, outputs: Tensor<D>, random: &mut RandomStream) -> Tensor<D> {
+        let dims = outputs.dims();
+        let rows = rows(outputs);
+        let targets = self.sample(rows.clone(), random);
+        self.output_gradient(rows, targets).reshape(dims)
+    }
+
+    fn factor_product(&self, outputs: Tensor<D>, vectors: Tensor<D>) -> Tensor<D> {
+        let dims = outputs.dims();
+        let product = self.fisher_factor_product(rows(outputs), rows(vectors));
+        product.reshape(dims)
+    }
+
+    fn factor_transpose_product(&self, outputs: Tensor<D>, vectors: Tensor<D>) -> Tensor<D> {
+        let dims = outputs.dims();
+        let product = self.fisher_factor_transpose_product(rows(outputs), rows(vectors));
+        product.reshape(dims)
+    }
+}
+
+impl<P: PredictiveDistribution, const D: usize> Loss<Tensor<D>, Tensor<D>> for P {
+    fn check(&self, outputs: &Tensor<D>, targets: &Tensor<D>) -> Result<(), StepError> {
+        let (outputs, targets) = (outputs.dims(), targets.dims());
+        if outputs == targets {
+            Ok(())
+        } else {
+            Err(StepError::OutputShape {
+                outputs: outputs.to_vec(),
+                targets: targets.to_vec(),
+            })
+        }
+    }
+
+    fn value(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<1> {
+        let cases = outputs.dims()[0];
+        let losses = self.negative_log_likelihood(rows(outputs), rows(targets.inner()));
+        let positions = losses.dims()[0] / cases.max(1);
+        if positions == 1 {
+            return losses;
+        }
+        losses
+            .reshape([cases, positions])
+            .sum_dim(1)
+            .squeeze_dim(1)
+    }
+
+    fn gradient(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
+        let dims = outputs.dims();
+        self.output_gradient(rows(outputs), rows(targets.inner()))
+            .reshape(dims)
+    }
+}
+
+/// A row for each case and position.
+fn rows<const D: usize>(outputs: Tensor<D>) -> Tensor<2> {
+    let dims = outputs.dims();
+    let features = if D == 1 { 1 } else { dims[D - 1] };
+    outputs.reshape([dims.iter().product::<usize>() / features.max(1), features])
+}

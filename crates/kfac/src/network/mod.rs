@@ -1,0 +1,20 @@
+//! What is trained: cases, layers with their parameters, vectors of parameters, outputs.
+
+mod cases;
+mod layer;
+mod layers;
+mod layout;
+mod outputs;
+mod parts;
+mod table;
+mod vector;
+
+pub(crate) use cases::check_batch;
+pub use cases::{Batch, Cases};
+pub use layer::{Layer, ParameterAction, WeightSharing};
+pub use layers::Layers;
+pub use layout::WeightLayout;
+pub use outputs::Outputs;
+pub(crate) use parts::Parts;
+pub use table::{Block, BlockDescription, Coverage, ParameterRow, ParameterTable};
+pub use vector::ParameterVector;

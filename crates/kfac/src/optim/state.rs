@@ -1,0 +1,31 @@
+//! What a step changes besides the model.
+
+use super::{averaging::IterateAverage, config::KfacConfig};
+use crate::{damping::LambdaState, engine::EngineState, network::ParameterVector};
+
+/// All that the next step starts from.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) engine: EngineState,
+    pub(super) iteration: u64,
+    pub(super) lambda: LambdaState,
+    pub(super) gamma: f64,
+    pub(super) previous_step: Option<ParameterVector>,
+    /// The average of the iterates that a step has started from. The last one joins only when its
+    /// objective turns out finite.
+    pub(super) average: IterateAverage,
+}
+
+impl State {
+    /// Before the first step.
+    pub(super) fn new(config: &KfacConfig, lambda: LambdaState) -> Self {
+        Self {
+            engine: EngineState::default(),
+            iteration: 0,
+            lambda,
+            gamma: config.gamma_of(lambda.lambda),
+            previous_step: None,
+            average: IterateAverage::new(config.averaging),
+        }
+    }
+}
