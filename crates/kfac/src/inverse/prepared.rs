@@ -59,9 +59,10 @@ impl FactorSet {
         &self,
         layers: &Layers,
         rule: Arc<dyn DampingRule>,
+        method: InverseMethod,
         gamma: f64,
     ) -> FisherInverse {
-        let prepared = PreparedFactors::new(self, rule, InverseMethod::Automatic);
+        let prepared = PreparedFactors::new(self, rule, method);
         let damped = prepared.inverse(InverseOf {
             layers,
             gamma,

@@ -4,14 +4,18 @@
 //! faer's. Matrices cross between the device and the host in [`host`]; nothing here knows of
 //! networks.
 
+mod canonical;
 pub(crate) mod host;
+#[cfg(test)]
+mod properties;
 mod second_moment;
 mod spd;
+#[cfg(test)]
 mod stein;
 mod symmetric;
 
+pub(crate) use canonical::{CanonicalDirections, canonical_directions, whitened_cross};
 pub(crate) use second_moment::{append_ones, cross_moment, second_moment};
 pub use spd::NotPositiveDefinite;
 pub(crate) use spd::{Attempt, DampedCholesky, factorise};
-pub(crate) use stein::{CanonicalDirections, canonical_directions, whitened_cross};
 pub(crate) use symmetric::{pseudo_inverse_solve, symmetric_eigen};

@@ -1,18 +1,20 @@
-//! Differences of Kronecker products (appendix B): `(A ⊗ B ± C ⊗ D) u = v`.
+//! The slow oracle of differences of Kronecker products (appendix B): `(A ⊗ B ± C ⊗ D) u = v`.
 //!
 //! In the code's layout (`[d_in + 1, d_out]`, see [`kronecker`](super::kronecker)) this is the
 //! generalised Stein equation `A U B ± C U D = V`, all four matrices symmetric.
 
-use faer::{
-    Mat,
-    linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
-};
+use faer::{Mat, linalg::solvers::Solve};
+use proptest::prelude::*;
 
-use super::{host::Scalar, spd, symmetric::symmetric_eigen};
+use super::{
+    canonical::{solve_lower, solve_lower_transposed},
+    spd,
+    symmetric::symmetric_eigen,
+};
 
 /// The sign between the two Kronecker products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+enum Sign {
     /// `A ⊗ B + C ⊗ D`.
     Plus,
     /// `A ⊗ B − C ⊗ D`, which must be positive definite.
@@ -21,11 +23,11 @@ pub(crate) enum Sign {
 
 /// One side of the equation: a positive definite matrix, and a positive semi-definite one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pencil<'a> {
+struct Pencil<'a> {
     /// `A` or `B`.
-    pub definite: &'a Mat<f64>,
+    definite: &'a Mat<f64>,
     /// `C` or `D`.
-    pub semidefinite: &'a Mat<f64>,
+    semidefinite: &'a Mat<f64>,
 }
 
 impl Pencil<'_> {
@@ -62,7 +64,7 @@ impl Pencil<'_> {
 /// # References
 ///
 /// Martens and Grosse (2015), appendix B, arXiv 1503.05671.
-pub(crate) fn solve_by_eigen(
+fn solve_by_eigen(
     left: Pencil<'_>,
     right: Pencil<'_>,
     sign: Sign,
@@ -104,7 +106,7 @@ const MAX_SMITH_DOUBLINGS: usize = 60;
 ///
 /// R. A. Smith (1968), *Matrix equation XA + BX = C*, SIAM J. Appl. Math. 16; the paper's appendix B
 /// names such a solver as the alternative.
-pub(crate) fn solve_by_smith(
+fn solve_by_smith(
     left: Pencil<'_>,
     right: Pencil<'_>,
     sign: Sign,
@@ -132,78 +134,80 @@ pub(crate) fn solve_by_smith(
     None
 }
 
-/// What one variable tells linearly about another, direction by direction.
-///
-/// # Definition
-///
-/// For the cross-covariance `X` of two variables with covariances `A = L Lᵀ` and `A′ = L′ L′ᵀ`, and
-/// `C = X A′⁻¹ Xᵀ` the part of `A` that the second variable explains:
-///
-/// ```text
-/// N = L⁻¹ X L′⁻ᵀ = E √s Fᵀ,   directions K = L⁻ᵀ E √s:   K Kᵀ = A⁻¹ C A⁻¹
-/// ```
-///
-/// `s` are the squared canonical correlations, in `[0, 1)`.
-#[derive(Clone, Debug)]
-pub(crate) struct CanonicalDirections<E> {
-    /// `K`, `[d, r]` with `r` the smaller of the two dimensions.
-    pub directions: Mat<E>,
-    /// `s`, one a direction.
-    pub squared_correlations: Vec<f64>,
-}
-
-/// The whitened cross-covariance `N = L⁻¹ X L′⁻ᵀ`.
-///
-/// # Shapes
-///
-/// `[d, d], [d, d′], [d′, d′] -> [d, d′]`
-pub(crate) fn whitened_cross<E: Scalar>(lower: &Mat<E>, cross: &Mat<E>, other_lower: &Mat<E>) -> Mat<E> {
-    let mut half = cross.clone();
-    solve_lower(lower, &mut half);
-    let mut transposed = half.transpose().to_owned();
-    solve_lower(other_lower, &mut transposed);
-    transposed.transpose().to_owned()
-}
-
-/// The canonical directions from the whitened cross-covariance, `None` where the eigendecomposition
-/// fails. Rounding that lifts a squared correlation above `bound` is cut off there.
-///
-/// # Cost
-///
-/// An eigendecomposition of the smaller of the two dimensions, and `2 d d′ min(d, d′)`.
-pub(crate) fn canonical_directions<E: Scalar>(
-    lower: &Mat<E>,
-    whitened: &Mat<E>,
-    bound: f64,
-) -> Option<CanonicalDirections<E>> {
-    let (d, other) = (whitened.nrows(), whitened.ncols());
-    let gram = if d <= other {
-        whitened * whitened.transpose()
-    } else {
-        whitened.transpose() * whitened
-    };
-    let eigen = symmetric_eigen(&gram)?;
-    let squared_correlations: Vec<f64> = eigen.values.iter().map(|s| s.clamp(0.0, bound)).collect();
-    let mut directions = if d <= other {
-        let root = |j: usize| E::from_f64(squared_correlations[j].sqrt());
-        Mat::from_fn(d, d, |i, j| eigen.vectors[(i, j)] * root(j))
-    } else {
-        whitened * &eigen.vectors // E √s
-    };
-    solve_lower_transposed(lower, &mut directions);
-    Some(CanonicalDirections {
-        directions,
-        squared_correlations,
+/// `A ⊗ B`.
+fn product(a: &Mat<f64>, b: &Mat<f64>) -> Mat<f64> {
+    let (rows, columns) = (b.nrows(), b.ncols());
+    Mat::from_fn(a.nrows() * rows, a.ncols() * columns, |i, j| {
+        a[(i / rows, j / columns)] * b[(i % rows, j % columns)]
     })
 }
 
-/// `X ← L⁻¹ X`.
-fn solve_lower<E: Scalar>(lower: &Mat<E>, x: &mut Mat<E>) {
-    solve_lower_triangular_in_place(lower.as_ref(), x.as_mut(), faer::get_global_parallelism());
+/// The rows of a matrix one after another, as a column.
+fn vec_of_rows(matrix: &Mat<f64>) -> Mat<f64> {
+    let columns = matrix.ncols();
+    Mat::from_fn(matrix.nrows() * columns, 1, |i, _| {
+        matrix[(i / columns, i % columns)]
+    })
 }
 
-/// `X ← L⁻ᵀ X`.
-fn solve_lower_transposed<E: Scalar>(lower: &Mat<E>, x: &mut Mat<E>) {
-    let upper = lower.transpose();
-    solve_upper_triangular_in_place(upper, x.as_mut(), faer::get_global_parallelism());
+/// Numbers in (-1, 1) that depend on nothing but the seed.
+pub(super) fn random(rows: usize, columns: usize, seed: u64) -> Mat<f64> {
+    use rand::{RngExt, SeedableRng};
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    Mat::from_fn(rows, columns, |_, _| 2.0 * random.random::<f64>() - 1.0)
+}
+
+/// A second moment of so many random rows.
+pub(super) fn moment(d: usize, rows: usize, seed: u64) -> Mat<f64> {
+    let rows = random(rows, d, seed);
+    rows.transpose() * &rows * faer::Scale(1.0 / rows.nrows() as f64)
+}
+
+/// Products and solves of matrices with condition numbers to 1e5.
+const TOLERANCE: f64 = 1e-9;
+
+fn close(what: &str, found: &Mat<f64>, expected: &Mat<f64>) {
+    let error = (found - expected).norm_l2() / expected.norm_l2();
+    assert!(error <= TOLERANCE, "{what}: {error:e}");
+}
+
+proptest! {
+    #![proptest_config(super::properties::cases(64))]
+
+    /// (A ⊗ B ± C ⊗ D) u = v by a dense solve, by eigenvectors, and by doubling.
+    #[test]
+    fn differences_and_sums_of_kronecker_products_are_solved(
+        p in 1usize..7,
+        q in 1usize..7,
+        shrink in 0.05..0.95f64,
+        seed in 0u64..200,
+    ) {
+        let definite = |d: usize, seed: u64| {
+            moment(d, d + 2, seed) + Mat::<f64>::identity(d, d) * faer::Scale(0.3)
+        };
+        // C = R R' with the square root of A: A⁻¹C has the eigenvalues of shrink × a projection's.
+        let below = |a: &Mat<f64>, seed: u64| {
+            let r = definite(a.nrows(), seed);
+            let whitened = a.partial_piv_lu().solve(&r);
+            let radius = (0..60).fold(Mat::<f64>::full(a.nrows(), 1, 1.0), |v, _| {
+                let w = &whitened * v;
+                let norm = w.norm_l2();
+                w * faer::Scale(1.0 / norm)
+            });
+            let radius = (&whitened * &radius).norm_l2();
+            r * faer::Scale(shrink / radius)
+        };
+        let (a, b) = (definite(p, seed), definite(q, seed + 1));
+        let (c, d) = (below(&a, seed + 2), below(&b, seed + 3));
+        let v = random(p, q, seed + 4);
+        let pencil = |definite, semidefinite| Pencil { definite, semidefinite };
+        for (sign, factor) in [(Sign::Plus, 1.0), (Sign::Minus, -1.0)] {
+            let matrix = product(&a, &b) + product(&c, &d) * faer::Scale(factor);
+            let expected = matrix.partial_piv_lu().solve(&vec_of_rows(&v));
+            let eigen = solve_by_eigen(pencil(&a, &c), pencil(&b, &d), sign, &v).unwrap();
+            close("eigen", &vec_of_rows(&eigen), &expected);
+            let smith = solve_by_smith(pencil(&a, &c), pencil(&b, &d), sign, &v).unwrap();
+            close("Smith", &smith, &eigen);
+        }
+    }
 }

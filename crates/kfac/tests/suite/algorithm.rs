@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     FisherEstimate, Gaussian, KfacConfig, LambdaAction, Momentum, PredictiveDistribution,
-    RandomStream, StepReport, curvature::exact, damping::gamma_candidates,
+    RandomStream, StepReport, damping::gamma_candidates,
 };
 
+use crate::support::{exact};
 use crate::support::{
     self, Activation, Spec, assert_near, bits, column, damped, exact_config, inner, run,
 };
@@ -25,8 +26,7 @@ const NEVER: u64 = 1 << 40;
 /// The inverse of the first iteration for good, and λ out of the way.
 fn fixed_preconditioner() -> KfacConfig {
     exact_config()
-        .with_initial_refreshes(1)
-        .with_inverse_period(NEVER)
+        .map_curvature(|c| c.with_initial_refreshes(1).with_inverse_period(NEVER))
         .with_gamma_period(NEVER)
         .with_lambda_period(NEVER)
         .with_initial_lambda(1e-13)
@@ -63,8 +63,7 @@ fn momentum_on_a_quadratic_is_preconditioned_conjugate_gradients() {
     let batch = spec.batch(&Gaussian, 30, 2);
     // A poor preconditioner (few cases, gradients of the targets) leaves eight steps to take.
     let config = fixed_preconditioner()
-        .with_statistics_fraction(0.2)
-        .with_fisher(FisherEstimate::Empirical);
+        .map_curvature(|c| c.with_statistics_fraction(0.2).with_fisher(FisherEstimate::Empirical));
     let mut optimizer = config.init(&model, Gaussian, &batch.inputs).unwrap();
     let layers = optimizer.layers().clone();
     let start = layers.parameters(&model);
@@ -96,7 +95,7 @@ fn momentum_on_a_quadratic_is_preconditioned_conjugate_gradients() {
 fn refreshes_searches_and_updates_of_lambda_come_in_their_periods() {
     let config = exact_config()
         .with_lambda_period(3)
-        .with_inverse_period(4)
+        .map_curvature(|c| c.with_inverse_period(4))
         .with_gamma_period(8)
         .with_gamma_max(None);
     let mut model = SPEC.model(1);
@@ -209,7 +208,7 @@ fn gamma_falls_to_its_bound_and_takes_the_shortcut_to_one() {
     let bounds = config.gamma_bounds();
     assert_near("√η", bounds.min, 1e-2, ROUNDING);
     let config = config
-        .with_inverse_period(1)
+        .map_curvature(|c| c.with_inverse_period(1))
         .with_gamma_period(1)
         .with_gamma_decay(0.5);
     let mut model = SPEC.model(1);

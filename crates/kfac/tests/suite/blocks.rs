@@ -2,10 +2,12 @@
 
 use faer::Mat;
 use kfac::{
-    BlockStructure, DampingScheme, FisherEstimate, Gaussian, InverseMethod, LayerFactors, PiNorm,
-    RandomStream, WeightSharing, curvature::exact, linalg::kronecker, statistics::FactorSet,
+    Coverage, DampingScheme, FisherEstimate, Gaussian, InverseMethod, PiNorm, RandomStream,
+    WeightSharing,
+    blocks::{BlockOptions, Blocks, DiagonalFactors, FactorSet, FullFactors},
 };
 
+use crate::support::{exact, kronecker};
 use crate::support::{
     self, Estimate, Kind, assert_close, assert_same_factors, damped, dense, pairs, random_vector,
     solve,
@@ -32,16 +34,14 @@ fn assert_blocks(what: &str, kind: Kind, estimate: Estimate, fisher: &Mat<f64>) 
         let block = fisher.submatrix(start, start, size, size);
         start += size;
         let what = format!("{what}, {}", layer.path);
-        match factors {
-            LayerFactors::Full(found) => {
-                assert_close(&what, &dense(found), &block.to_owned(), ROUNDING);
-            }
-            LayerFactors::Diagonal(found) => {
-                let of = |i: usize| block[(i, i)];
-                let expected = Mat::from_fn(rows, layer.d_out, |i, j| of(i * layer.d_out + j));
-                assert_close(&what, &dense(found), &expected, ROUNDING);
-            }
-            _ => continue,
+        if let Some(FullFactors(found)) = factors.downcast() {
+            assert_close(&what, &dense(found), &block.to_owned(), ROUNDING);
+        } else if let Some(DiagonalFactors(found)) = factors.downcast() {
+            let of = |i: usize| block[(i, i)];
+            let expected = Mat::from_fn(rows, layer.d_out, |i, j| of(i * layer.d_out + j));
+            assert_close(&what, &dense(found), &expected, ROUNDING);
+        } else {
+            continue;
         }
         blocks += 1;
     }
@@ -70,14 +70,14 @@ fn blocks_that_are_no_products_are_those_of_the_fisher() {
 #[test]
 fn sampled_targets_give_a_parameters_block_in_the_mean() {
     let (model, batch) = (Kind::Parameter.model(1), Kind::batch(4, 2));
-    let layers = SAMPLED.layers(&model, &batch.inputs);
-    let estimator = SAMPLED.estimator(&layers, &Gaussian);
+    let blocks = SAMPLED.blocks(&model, &batch.inputs);
+    let estimator = SAMPLED.estimator(&blocks, &Gaussian);
     let mut random = RandomStream::from_seed(5);
     let mut sum = Mat::zeros(1, support::FEATURES);
     let runs = 4000;
     for _ in 0..runs {
         let factors = estimator.factors(&model, &batch, &mut random).unwrap();
-        sum += pairs(&factors.layers[0])[0][1].as_ref();
+        sum += pairs(&factors.blocks[0])[0][1].as_ref();
     }
     let mean = sum * faer::Scale(1.0 / f64::from(runs));
     let exact = EXACT.factors(&model, &Gaussian, &batch);
@@ -150,17 +150,17 @@ fn groups_and_embeddings_balance_their_own_damping() {
         let factors = EXACT.factors(&model, &Gaussian, &batch);
         let set = FactorSet {
             links: vec![None; factors.len()],
-            layers: factors,
+            blocks: factors,
         };
         let v = random_vector(&layers.parameters(&model), 3);
         for norm in [PiNorm::Trace, PiNorm::Frobenius, PiNorm::One] {
             for method in [InverseMethod::Cholesky, InverseMethod::Eigen] {
                 let damping = DampingScheme::FactoredTikhonov { pi: norm };
-                let inverse = set.damped_inverse(&layers, (damping, method), GAMMA);
+                let inverse = set.damped_inverse(&layers, damping.rule(), method, GAMMA);
                 let product = inverse.multiply(&v);
                 let found = dense(&product.blocks()[0]);
                 let v = dense(&v.blocks()[0]);
-                let pairs = pairs(&set.layers[0]);
+                let pairs = pairs(&set.blocks[0]);
                 let width = v.ncols() / pairs.len();
                 for (group, factors) in pairs.iter().enumerate() {
                     let own = |m: &Mat<f64>| m.subcols(group * width, width).to_owned();
@@ -177,16 +177,23 @@ fn groups_and_embeddings_balance_their_own_damping() {
 fn each_kind_has_the_block_that_it_should() {
     let structure = |kind: Kind, estimate: Estimate| {
         let (model, batch) = (kind.model(1), Kind::batch(1, 2));
-        estimate.layers(&model, &batch.inputs).as_slice()[0].structure
+        let mut options = BlockOptions::default();
+        options.scale_shift = estimate.scale_shift;
+        let (_, table) = Blocks::discover(&model, &batch.inputs, &options);
+        let first = table.rows().iter().find_map(|row| match &row.coverage {
+            Coverage::Block(block) if block.layer == 0 => Some(block.description.structure.clone()),
+            _ => None,
+        });
+        first.unwrap()
     };
     for kind in Kind::ALL {
         // The first layers of attention and of an encoder layer are dense.
         let (diagonal, full) = match kind {
-            Kind::Embedding => [BlockStructure::DiagonalKronecker; 2].into(),
-            Kind::Parameter => [BlockStructure::Diagonal; 2].into(),
-            Kind::Encoder => [BlockStructure::Kronecker; 2].into(),
-            _ if kind.scales() => (BlockStructure::Diagonal, BlockStructure::Full),
-            _ => [BlockStructure::Kronecker; 2].into(),
+            Kind::Embedding => ["one-hot kronecker"; 2].into(),
+            Kind::Parameter => ["diagonal"; 2].into(),
+            Kind::Grouped | Kind::Depthwise => ["grouped kronecker"; 2].into(),
+            _ if kind.scales() && kind != Kind::Encoder => ("diagonal", "full"),
+            _ => ["kronecker"; 2].into(),
         };
         assert_eq!(structure(kind, EXACT), diagonal, "{kind:?}");
         assert_eq!(

@@ -5,8 +5,9 @@ use burn::{
     nn::attention::MhaInput,
     tensor::{Bool, DType, Device, Tensor, TensorData},
 };
-use kfac::{AttentionMasks, KfacConfig, Network, StepError, Tape, linalg::host};
+use kfac::{AttentionMasks, KfacConfig, Network, StepError, Tape};
 
+use crate::support::{host};
 use crate::support::{FEATURES, Kind, KindLayer, KindNetwork, exact_config, normal};
 
 /// A mean and a variance of some dozen numbers.

@@ -9,10 +9,10 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, Gaussian, InitError, KfacConfig, LayerOptions, Layers, Network, StepError, Tape,
-    linalg::host,
+    Batch, Gaussian, InitError, KfacConfig, Network, StepError, Tape,
 };
 
+use crate::support::{discover, host, layers_of};
 use crate::support::{
     self, Activation, Mlp, Spec, assert_close, assert_near, bits, column, exact_config, normal, run,
 };
@@ -32,6 +32,7 @@ struct Spy {
 
 impl Network for Spy {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let outputs = self.network.forward(inputs, tape);
@@ -49,7 +50,7 @@ fn a_tape_that_is_off_is_the_layers_own_forward() {
     let layer = LinearConfig::new(5, 3).init(&Device::default().autodiff());
     let inputs: Tensor<2> = normal([7, 5], 1).cast(DType::F32);
     let values = |t: Tensor<2>| {
-        host::to_vec::<f64, 2>(&t.inner())
+        host::to_vec(&t.inner())
             .into_iter()
             .map(f64::to_bits)
     };
@@ -85,11 +86,9 @@ fn a_frozen_layer_is_left_alone_and_the_others_train() {
     assert_eq!(before.0, bits(&model.layers[0]));
     assert_ne!(before.1, bits(&model.layers[1]));
     assert!(reports[2].objective < reports[0].objective);
-    let frozen = Layers::discover(
+    let frozen = discover(
         &model.clone().no_grad(),
-        &batch.inputs,
-        &LayerOptions::default(),
-    )
+        &batch.inputs)
     .0;
     assert!(frozen.is_empty());
     let error = exact_config()
@@ -135,7 +134,7 @@ fn layers_keep_their_paths_and_identities() {
             .iter()
             .all(|layer| layer.weight.val().is_require_grad())
     );
-    let again = Layers::discover(&model, &normal([1, 3], 1), &LayerOptions::default()).0;
+    let again = layers_of(&model, &normal([1, 3], 1));
     assert_eq!(&again, optimizer.layers());
 }
 
@@ -151,10 +150,10 @@ fn step_of_layout(layout: LinearLayout, start: &Mlp, batch: &Batch<Tensor<2>>) -
         layers: SPEC.widths.windows(2).map(layer).collect(),
         ..start.clone()
     };
-    let values = Layers::discover(start, &batch.inputs, &LayerOptions::default())
+    let values = discover(start, &batch.inputs)
         .0
         .parameters(start);
-    let mut model = Layers::discover(&model, &batch.inputs, &LayerOptions::default())
+    let mut model = discover(&model, &batch.inputs)
         .0
         .with_parameters(model, &values);
     let (optimizer, _) = run(&exact_config(), Gaussian, &mut model, batch, 2);
@@ -175,7 +174,7 @@ fn layouts_of_the_weight_and_precisions_take_the_same_steps() {
     let mut model = SPEC.model(1);
     let (optimizer, _) = run(&exact_config(), Gaussian, &mut model, &double, 2);
     let before = column(
-        &Layers::discover(&start, &batch.inputs, &LayerOptions::default())
+        &discover(&start, &batch.inputs)
             .0
             .parameters(&start),
     );
@@ -199,6 +198,7 @@ struct Switched {
 
 impl Network for Switched {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let inputs = if self.on {

@@ -15,10 +15,9 @@ const STEPS: usize = 10;
 /// The paper's settings, with damping for a small problem.
 fn config(method: InverseMethod) -> KfacConfig {
     KfacConfig::paper()
-        .with_inverse_method(method)
+        .map_curvature(|c| c.with_inverse_method(method))
         .with_initial_lambda(0.1)
-        .with_statistics_fraction(0.5)
-        .with_inverse_period(4)
+        .map_curvature(|c| c.with_statistics_fraction(0.5).with_inverse_period(4))
         .with_gamma_period(4)
         .with_lambda_period(2)
 }
@@ -51,7 +50,7 @@ fn assert_finite(report: &StepReport) {
     assert!(report.repairs.is_empty());
 }
 
-fn assert_contract<L: PredictiveDistribution>(loss: &L) {
+fn assert_contract<L: PredictiveDistribution + Clone>(loss: &L) {
     for method in [InverseMethod::Cholesky, InverseMethod::Eigen] {
         for bias in [true, false] {
             let spec = Spec::new(&[4, 6, 3], Activation::Tanh).with_bias(bias);
@@ -114,7 +113,7 @@ fn singular_run(method: InverseMethod, l2: f64) -> Vec<StepReport> {
     let config = exact_config()
         .with_initial_lambda(l2)
         .with_l2(l2)
-        .with_inverse_method(method);
+        .map_curvature(|c| c.with_inverse_method(method));
     let (_, reports) = run(&config, Gaussian, &mut model, &batch, 2);
     assert!(
         bits(&model)
@@ -160,7 +159,7 @@ fn a_perfect_fit_stays() {
     let outputs = kfac::Network::forward(&model, inputs.clone(), &mut kfac::Tape::off()).inner();
     let config = exact_config()
         .with_l2(0.0)
-        .with_fisher(FisherEstimate::Empirical);
+        .map_curvature(|c| c.with_fisher(FisherEstimate::Empirical));
     let before = bits(&model);
     let (_, reports) = run(
         &config,

@@ -8,10 +8,11 @@ use burn::{
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, FisherEstimate, Network, PredictiveDistribution, RandomStream, Tape,
-    WeightSharing, curvature::exact,
+    WeightSharing,
 };
 use proptest::prelude::*;
 
+use crate::support::{exact};
 use crate::support::{
     self, AxisShape, Convolution, Estimate, Padding, assert_close, bits, by_position, cases,
     column, dense, mean_outer, normal, pairs, tensor,
@@ -177,6 +178,7 @@ struct DenseOfPatches {
 
 impl Network for DenseOfPatches {
     type Input = Tensor<3>;
+    type Output = Tensor<2>;
 
     fn forward(&self, patches: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
         tape.linear(&self.layer, patches)

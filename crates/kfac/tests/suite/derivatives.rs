@@ -4,11 +4,12 @@
 use burn::tensor::{DType, Tensor};
 use faer::Mat;
 use kfac::{
-    Bernoulli, Categorical, DirectionalDerivatives, Gaussian, LayerOptions, Layers, Network,
-    ParameterVector, PredictiveDistribution, Tape, curvature::exact,
-    optim::directional_derivatives,
+    Bernoulli, Categorical, DirectionalDerivatives, Gaussian, Network,
+    ParameterVector, PredictiveDistribution, Tape,
+    directional_derivatives,
 };
 
+use crate::support::{exact, kronecker::append_ones, layers_of};
 use crate::support::{
     self, Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector,
 };
@@ -24,10 +25,10 @@ const LIBRARY_F32: f64 = 1e-3;
 
 const SPEC: Spec<'static> = Spec::new(&[3, 5, 4, 3], Activation::Tanh);
 
-fn assert_gradient<L: PredictiveDistribution>(loss: &L, spec: Spec<'_>, l2: f64) {
+fn assert_gradient<L: PredictiveDistribution + Clone>(loss: &L, spec: Spec<'_>, l2: f64) {
     let model = spec.model(1);
     let batch = spec.batch(loss, 7, 2);
-    let (layers, _) = Layers::discover(&model, &batch.inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &batch.inputs);
     let objective = support::objective(&layers, loss, l2);
     let parameters = layers.parameters(&model);
     let (value, gradient) = objective.gradient(&model, &parameters, &batch).unwrap();
@@ -62,7 +63,7 @@ fn gradients_of_the_objective_are_central_differences() {
 fn the_objective_is_the_mean_loss_plus_the_penalty() {
     let model = SPEC.model(1);
     let batch = SPEC.batch(&Gaussian, 7, 2);
-    let (layers, _) = Layers::discover(&model, &batch.inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &batch.inputs);
     let parameters = layers.parameters(&model);
     let outputs = dense(
         &model
@@ -79,7 +80,7 @@ fn the_objective_is_the_mean_loss_plus_the_penalty() {
 fn derivatives(dtype: DType, scales: &[f64]) -> [Vec<Mat<f64>>; 2] {
     let model = SPEC.model_in(dtype, 4);
     let inputs = SPEC.batch(&Gaussian, 6, 5).inputs.cast(dtype);
-    let (layers, _) = Layers::discover(&model, &inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &inputs);
     let rescale = |vector: &ParameterVector| {
         let blocks = vector.blocks().iter().zip(scales);
         ParameterVector::new(
@@ -147,7 +148,7 @@ fn differences_hold_for_badly_scaled_parameters() {
 fn differences_do_not_depend_on_the_length_of_the_direction() {
     let model = SPEC.model(4);
     let inputs = SPEC.batch(&Gaussian, 6, 5).inputs;
-    let (layers, _) = Layers::discover(&model, &inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &inputs);
     let direction = random_vector(&layers.parameters(&model), 9);
     let along = |scale: f64| {
         let method = DirectionalDerivatives::CentralDifferences;
@@ -172,7 +173,7 @@ fn the_exact_forward_mode_is_the_dense_jacobian() {
     let spec = Spec::new(&[3, 4, 1], Activation::Logistic);
     let model = spec.model(4);
     let batch = spec.batch(&Gaussian, 1, 5);
-    let (layers, _) = Layers::discover(&model, &batch.inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &batch.inputs);
     let v = random_vector(&layers.parameters(&model), 3);
     let method = DirectionalDerivatives::Automatic;
     let jvp = directional_derivatives(
@@ -199,14 +200,14 @@ fn outputs_of_zero_have_directional_derivatives_too() {
     let spec = Spec::new(&[2, 2], Activation::Linear).without_jvp();
     let model = spec.model(1);
     let inputs = spec.batch(&Gaussian, 3, 1).inputs;
-    let (layers, _) = Layers::discover(&model, &inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &inputs);
     let zero = layers.parameters(&model).zeros_like();
     let model = layers.with_parameters(model, &zero);
     let v = random_vector(&zero, 2);
     let method = DirectionalDerivatives::CentralDifferences;
     let jvp = directional_derivatives(&model, &layers, &inputs, std::slice::from_ref(&v), method);
     let weights: &Tensor<2> = &v.blocks()[0];
-    let expected = dense(&kfac::statistics::append_ones(inputs).matmul(weights.clone()));
+    let expected = dense(&append_ones(inputs).matmul(weights.clone()));
     assert_close(
         "linear",
         &dense(&jvp.derivatives[0]),

@@ -1,16 +1,18 @@
 //! Are corrected eigenvalues those of the Fisher in the Kronecker eigenbasis, and mixed as they say?
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Categorical, ConfigFault, DampingScheme, Eigenvalues, FisherEstimate, Gaussian,
-    InitError, InverseMethod, InverseStructure, KfacConfig, LayerFactors, Network, PiNorm,
+    InitError, InverseMethod, InverseStructure, KfacConfig, Network, PiNorm,
     PredictiveDistribution, RandomStream, RefreshTiming, WeightSharing,
-    curvature::{BlockInverse, EigenInverse, FisherInverse, exact},
-    linalg::kronecker,
-    statistics::FactorSet,
+    blocks::{BlockInverse, EigenBasis, EigenInverse, FactorSet},
+    curvature::{Correction, FisherInverse},
 };
 
+use crate::support::{Estimates, exact, kronecker};
 use crate::support::{
     self, Call, Estimate, Kind, SequenceNetwork, assert_close, assert_near, class_targets, damped,
     dense, exact_config, random_vector, sequences, solve,
@@ -33,32 +35,34 @@ const KINDS: [Kind; 7] = [
 
 /// A batch's factors, their inverse with exact damping, and that with corrected eigenvalues.
 struct Corrected {
-    factors: Vec<LayerFactors>,
+    factors: Estimates,
     kronecker: FisherInverse,
     ekfac: FisherInverse,
 }
 
-fn corrected<M: Network, L: PredictiveDistribution>(
+fn corrected<M: Network<Output = Tensor<2>>, L: PredictiveDistribution + Clone>(
     (model, loss): (&M, &L),
     batch: &Batch<M::Input>,
     estimate: Estimate,
     eigenvalues: Eigenvalues,
 ) -> Corrected {
-    let layers = estimate.layers(model, &batch.inputs);
-    let estimator = estimate.estimator(&layers, loss);
+    let blocks = estimate.blocks(model, &batch.inputs);
+    let estimator = estimate.estimator(&blocks, loss);
     let factors: FactorSet = estimator
         .factors(model, batch, &mut RandomStream::from_seed(1))
         .unwrap();
-    let how = (DampingScheme::ExactTikhonov, InverseMethod::Automatic);
-    let kronecker = factors.damped_inverse(&layers, how, GAMMA);
-    let corrected = estimator.corrected(
-        &kronecker,
-        (model, batch),
-        (eigenvalues, GAMMA),
-        &mut RandomStream::from_seed(1),
-    );
+    let rule = DampingScheme::ExactTikhonov.rule();
+    let kronecker =
+        factors.damped_inverse(blocks.layers(), rule, InverseMethod::Automatic, GAMMA);
+    let correction = Correction {
+        inverse: &kronecker,
+        eigenvalues,
+        damping: GAMMA * GAMMA,
+    };
+    let mut random = RandomStream::from_seed(1);
+    let corrected = estimator.corrected(correction, model, batch, &mut random);
     Corrected {
-        factors: factors.layers,
+        factors: factors.blocks,
         kronecker,
         ekfac: corrected.unwrap(),
     }
@@ -66,7 +70,7 @@ fn corrected<M: Network, L: PredictiveDistribution>(
 
 /// The eigenvectors of a block as columns, in the order of the layer's matrix read row by row; group
 /// by group.
-fn basis(inverse: &EigenInverse, (groups, group): (usize, usize)) -> Mat<f64> {
+fn basis(inverse: &EigenBasis, (groups, group): (usize, usize)) -> Mat<f64> {
     let gradient = dense(&inverse.gradient_basis);
     let [rows, width] = inverse.eigenvalues.dims();
     let activation = inverse.activation_basis.as_ref();
@@ -83,10 +87,15 @@ fn basis(inverse: &EigenInverse, (groups, group): (usize, usize)) -> Mat<f64> {
     placed
 }
 
+/// The eigenbasis of each group; none where the inverse has no such.
+fn bases(inverse: &Arc<dyn BlockInverse>) -> &[EigenBasis] {
+    inverse.downcast().map_or(&[], EigenInverse::bases)
+}
+
 /// `Q S Qᵀ` summed over groups.
-fn block_of(inverse: &BlockInverse) -> Mat<f64> {
-    let groups = inverse.eigen_inverses();
-    let of_group = |(group, inverse): (usize, &&EigenInverse)| {
+fn block_of(inverse: &Arc<dyn BlockInverse>) -> Mat<f64> {
+    let groups = bases(inverse);
+    let of_group = |(group, inverse): (usize, &EigenBasis)| {
         let q = basis(inverse, (groups.len(), group));
         let values = kronecker::vec_of_rows(&dense(&inverse.eigenvalues));
         let scaled = Mat::from_fn(q.nrows(), q.ncols(), |i, j| q[(i, j)] * values[(j, 0)]);
@@ -97,9 +106,9 @@ fn block_of(inverse: &BlockInverse) -> Mat<f64> {
 }
 
 /// `diag(Qᵀ F Q)` of each group.
-fn diagonals(inverse: &BlockInverse, fisher: &Mat<f64>) -> Vec<Mat<f64>> {
-    let groups = inverse.eigen_inverses();
-    let of_group = |(group, inverse): (usize, &&EigenInverse)| {
+fn diagonals(inverse: &Arc<dyn BlockInverse>, fisher: &Mat<f64>) -> Vec<Mat<f64>> {
+    let groups = bases(inverse);
+    let of_group = |(group, inverse): (usize, &EigenBasis)| {
         let q = basis(inverse, (groups.len(), group));
         let rotated = q.transpose() * fisher * &q;
         let columns = inverse.eigenvalues.dims()[1];
@@ -112,8 +121,8 @@ fn diagonals(inverse: &BlockInverse, fisher: &Mat<f64>) -> Vec<Mat<f64>> {
 }
 
 /// The columns of one of several groups, in a layer's matrix read row by row: all else made zero.
-fn within_groups(block: &Mat<f64>, inverse: &BlockInverse) -> Mat<f64> {
-    let groups = inverse.eigen_inverses();
+fn within_groups(block: &Mat<f64>, inverse: &Arc<dyn BlockInverse>) -> Mat<f64> {
+    let groups = bases(inverse);
     let width = groups[0].eigenvalues.dims()[1];
     let all = groups.len() * width;
     let group = |i: usize| i % all / width;
@@ -142,14 +151,11 @@ fn assert_corrected(what: &str, found: &Corrected, fisher: &Mat<f64>, sizes: &[u
         let block = own_block(fisher, start, *size);
         start += size;
         let inverse = &found.ekfac.blocks()[layer];
-        if inverse.eigen_inverses().is_empty() {
+        if bases(inverse).is_empty() {
             continue;
         }
         let what = format!("{what}, layer {layer}");
-        let values = inverse
-            .eigen_inverses()
-            .into_iter()
-            .zip(diagonals(inverse, &block));
+        let values = bases(inverse).iter().zip(diagonals(inverse, &block));
         for (inverse, expected) in values {
             assert_close(&what, &dense(&inverse.eigenvalues), &expected, ROUNDING);
         }
@@ -168,7 +174,7 @@ fn assert_corrected(what: &str, found: &Corrected, fisher: &Mat<f64>, sizes: &[u
     }
 }
 
-fn sizes<M: Network>(estimate: Estimate, model: &M, inputs: &M::Input) -> Vec<usize> {
+fn sizes<M: Network<Output = Tensor<2>>>(estimate: Estimate, model: &M, inputs: &M::Input) -> Vec<usize> {
     let layers = estimate.layers(model, inputs);
     layers
         .iter()
@@ -259,7 +265,7 @@ fn eigenvalues_of_the_batch_mean_are_its_squares() {
             let inverse = &found.ekfac.blocks()[layer];
             let d = kronecker::vec_of_rows(&dense(mean));
             let square = &d * d.transpose() * faer::Scale(n as f64);
-            let values = inverse.eigen_inverses().into_iter();
+            let values = bases(inverse).iter();
             for (inverse, expected) in values.zip(diagonals(inverse, &square)) {
                 let what = format!("{kind:?}, layer {layer}");
                 assert_close(&what, &dense(&inverse.eigenvalues), &expected, ROUNDING);
@@ -310,16 +316,13 @@ fn the_corrected_inverse_is_a_dense_solve() {
 
 fn ekfac_config() -> KfacConfig {
     exact_config()
-        .with_damping(DampingScheme::ExactTikhonov)
-        .with_eigenvalues(Eigenvalues::PerCase)
+        .map_curvature(|c| c.with_damping(DampingScheme::ExactTikhonov).with_eigenvalues(Eigenvalues::PerCase))
 }
 
 /// The eigenvalues of all eigenbases of an inverse, layer by layer and group by group.
-fn eigenvalues(inverse: &FisherInverse) -> Vec<EigenInverse> {
+fn eigenvalues(inverse: &FisherInverse) -> Vec<EigenBasis> {
     let blocks = inverse.blocks().iter();
-    blocks
-        .flat_map(|block| block.eigen_inverses().into_iter().cloned())
-        .collect()
+    blocks.flat_map(|block| bases(block).to_vec()).collect()
 }
 
 #[test]
@@ -331,11 +334,9 @@ fn between_refreshes_eigenvalues_follow_their_running_average() {
 fn assert_eigenvalues_follow(timing: RefreshTiming) {
     let (cap, period) = (0.8, 4);
     let config = ekfac_config()
-        .with_statistics_cap(cap)
-        .with_initial_refreshes(1)
-        .with_inverse_period(period)
+        .map_curvature(|c| c.with_statistics_cap(cap).with_initial_refreshes(1).with_inverse_period(period))
         .with_gamma_period(period)
-        .with_refresh_timing(timing);
+        .map_curvature(|c| c.with_refresh_timing(timing));
     for kind in KINDS {
         let mut model = kind.model(1);
         let example: Tensor<2> = Kind::batch(1, 0).inputs;
@@ -381,14 +382,16 @@ fn assert_eigenvalues_follow(timing: RefreshTiming) {
 
 #[test]
 fn a_refresh_starts_again_from_the_factors_products() {
-    let config = ekfac_config().with_initial_refreshes(3);
+    let config = ekfac_config().map_curvature(|c| c.with_initial_refreshes(3));
     for kind in KINDS {
         let (mut model, batch) = (kind.model(1), Kind::batch(5, 2));
         let (optimizer, _) = support::run(&config, Gaussian, &mut model, &batch, 3);
-        let how = (DampingScheme::ExactTikhonov, InverseMethod::Automatic);
-        let fresh = optimizer
-            .factors()
-            .damped_inverse(optimizer.layers(), how, optimizer.gamma());
+        let fresh = optimizer.factors().damped_inverse(
+            optimizer.layers(),
+            DampingScheme::ExactTikhonov.rule(),
+            InverseMethod::Automatic,
+            optimizer.gamma(),
+        );
         let pairs = eigenvalues(optimizer.inverse().unwrap())
             .into_iter()
             .zip(eigenvalues(&fresh));
@@ -407,31 +410,28 @@ fn combinations_that_make_no_sense_are_faults() {
     for eigenvalues in [Eigenvalues::PerCase, Eigenvalues::BatchMean] {
         let config = good
             .clone()
-            .with_eigenvalues(eigenvalues)
-            .with_fisher(FisherEstimate::MonteCarlo);
+            .map_curvature(|c| c.with_eigenvalues(eigenvalues).with_fisher(FisherEstimate::MonteCarlo));
         assert!(config.validate().is_empty());
-        let faults = config.clone().with_damping(factored).validate();
+        let faults = config.clone().map_curvature(|c| c.with_damping(factored)).validate();
         assert_eq!(faults, [ConfigFault::CorrectionOfFactoredDamping]);
         let faults = config
             .clone()
-            .with_inverse_method(InverseMethod::Cholesky)
+            .map_curvature(|c| c.with_inverse_method(InverseMethod::Cholesky))
             .validate();
         assert_eq!(faults, [ConfigFault::CholeskyOfExactDamping]);
         let faults = config
-            .with_structure(InverseStructure::BlockTridiagonal)
+            .map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal))
             .validate();
         assert_eq!(faults, [ConfigFault::TridiagonalOfExactDamping]);
     }
     for fisher in [FisherEstimate::Exact, FisherEstimate::Empirical] {
         let mean = good
             .clone()
-            .with_fisher(fisher)
-            .with_eigenvalues(Eigenvalues::BatchMean);
+            .map_curvature(|c| c.with_fisher(fisher).with_eigenvalues(Eigenvalues::BatchMean));
         assert_eq!(mean.validate(), [ConfigFault::BatchMeanOfUnsampledTargets]);
     }
     let both = good
-        .with_eigenvalues(Eigenvalues::BatchMean)
-        .with_damping(factored);
+        .map_curvature(|c| c.with_eigenvalues(Eigenvalues::BatchMean).with_damping(factored));
     let model = Kind::Dense.model(1);
     let error = both
         .init(&model, Gaussian, &Kind::batch(1, 1).inputs)

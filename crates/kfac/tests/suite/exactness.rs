@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, DampingScheme, InverseMethod, Kfac, KfacConfig, Momentum, ParameterVector,
-    StepReport, curvature::exact, linalg::kronecker,
+    StepReport,
 };
 
+use crate::support::{exact, kronecker};
 use crate::support::{
     Activation, Mlp, Spec, column, damped, dense, deviation, exact_config, gradient_by_differences,
     inner, normal, objective, run, solve, vector,
@@ -58,7 +59,7 @@ fn a_step_equals_its_dense_formulas() {
     let model = network(&[3, 4, 2], Activation::Tanh);
     let batch = batch(5, 3, 2);
     for method in [InverseMethod::Cholesky, InverseMethod::Eigen] {
-        let config = exact_config().with_inverse_method(method);
+        let config = exact_config().map_curvature(|c| c.with_inverse_method(method));
         let (optimizer, reports) = run(&config, Bernoulli, &mut model.clone(), &batch, 1);
         let (report, layers) = (&reports[0], optimizer.layers());
         let objective = objective(layers, &Bernoulli, config.l2);
@@ -92,7 +93,7 @@ fn train(config: &KfacConfig, steps: usize) -> Mat<f64> {
 
 #[test]
 fn cholesky_and_eigen_paths_agree() {
-    let with = |method| train(&exact_config().with_inverse_method(method), 22);
+    let with = |method| train(&exact_config().map_curvature(|c| c.with_inverse_method(method)), 22);
     // 22 steps, a search for γ among them, multiply rounding by the condition of the 2 × 2 systems.
     assert!(deviation(&with(InverseMethod::Cholesky), &with(InverseMethod::Eigen)) < 1e-6);
 }
@@ -103,7 +104,7 @@ fn chunks_change_rounding_only() {
         train(
             &exact_config()
                 .with_momentum(Momentum::None)
-                .with_chunk_size(chunk),
+                .map_curvature(|c| c.with_chunk_size(chunk)),
             6,
         )
     };
@@ -114,7 +115,7 @@ fn chunks_change_rounding_only() {
 fn exact_damping_is_a_dense_solve() {
     let model = network(&[3, 4, 2], Activation::Tanh);
     let batch = batch(5, 3, 2);
-    let config = exact_config().with_damping(DampingScheme::ExactTikhonov);
+    let config = exact_config().map_curvature(|c| c.with_damping(DampingScheme::ExactTikhonov));
     let (optimizer, reports) = run(&config, Bernoulli, &mut model.clone(), &batch, 1);
     let v = normal([4, 4], 5);
     let factors = optimizer.factors().kronecker()[0];

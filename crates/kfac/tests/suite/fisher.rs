@@ -3,12 +3,11 @@
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, KroneckerFactors, LayerOptions,
-    Layers, Network, PredictiveDistribution, Tape,
-    curvature::exact,
-    linalg::{host, kronecker},
+    Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, KroneckerFactors, 
+    Network, PredictiveDistribution, Tape,
 };
 
+use crate::support::{exact, host, kronecker, layers_of};
 use crate::support::{
     self, Activation, Spec, assert_close, binary_targets, dense, exact_config, mean_outer,
     one_hot_targets, relative, run,
@@ -55,7 +54,7 @@ const DEEP_LINEAR: [Case; 3] = [
 ];
 
 /// Relative errors of every layer's block `A ⊗ G` against the exact Fisher's.
-fn block_errors<L: PredictiveDistribution>(loss: &L, case: &Case, bias: bool) -> Vec<f64> {
+fn block_errors<L: PredictiveDistribution + Clone>(loss: &L, case: &Case, bias: bool) -> Vec<f64> {
     let spec = case.spec.with_bias(bias);
     let mut model = spec.model(5);
     let batch = spec.batch(loss, case.batch, 6);
@@ -78,7 +77,7 @@ fn block_errors<L: PredictiveDistribution>(loss: &L, case: &Case, bias: bool) ->
         .collect()
 }
 
-fn assert_exact<L: PredictiveDistribution>(loss: &L, case: &Case) {
+fn assert_exact<L: PredictiveDistribution + Clone>(loss: &L, case: &Case) {
     for bias in [true, false] {
         let errors = block_errors(loss, case, bias);
         assert_eq!(errors.len(), case.spec.widths.len() - 1);
@@ -112,12 +111,12 @@ fn blocks_are_an_approximation_elsewhere() {
 }
 
 /// The Fisher matrix by its definition: gradients under all targets that the model can draw.
-fn enumerated_fisher<L: PredictiveDistribution>(
+fn enumerated_fisher<L: PredictiveDistribution + Clone>(
     loss: &L,
     model: &support::Mlp,
     (inputs, targets): (&Tensor<2>, &Mat<f64>),
 ) -> Mat<f64> {
-    let (layers, _) = Layers::discover(model, inputs, &LayerOptions::default());
+    let layers = layers_of(model, inputs);
     let layers = &layers;
     let objective = support::objective(layers, loss, 0.0);
     let parameters = layers.parameters(model);
@@ -144,7 +143,7 @@ fn the_dense_oracle_is_the_mean_over_all_targets() {
     let spec = Spec::new(&[3, 4, 3], Activation::Tanh);
     let model = spec.model(8);
     let batch = spec.batch(&Bernoulli, 4, 9);
-    let (layers, _) = Layers::discover(&model, &batch.inputs, &LayerOptions::default());
+    let layers = layers_of(&model, &batch.inputs);
     let bernoulli = exact::fisher(&model, &layers, &Bernoulli, &batch);
     let expected = enumerated_fisher(&Bernoulli, &model, (&batch.inputs, &binary_targets(3)));
     assert_close("Bernoulli", &bernoulli, &expected, ROUNDING);
@@ -154,14 +153,14 @@ fn the_dense_oracle_is_the_mean_over_all_targets() {
 }
 
 /// The gradient factors of one step, layer by layer, as one column.
-fn gradient_factors<L: PredictiveDistribution>(
+fn gradient_factors<L: PredictiveDistribution + Clone>(
     loss: &L,
     spec: Spec<'_>,
     (fisher, seed): (FisherEstimate, u64),
 ) -> Mat<f64> {
     let mut model = spec.model(3);
     let batch = spec.batch(loss, 6, 4);
-    let config = exact_config().with_fisher(fisher).with_seed(seed);
+    let config = exact_config().map_curvature(|c| c.with_fisher(fisher).with_seed(seed));
     let (optimizer, _) = run(&config, loss.clone(), &mut model, &batch, 1);
     let gradients = optimizer
         .factors()
@@ -171,7 +170,7 @@ fn gradient_factors<L: PredictiveDistribution>(
     support::column(&kfac::ParameterVector::new(gradients.collect()))
 }
 
-fn assert_converges<L: PredictiveDistribution>(loss: &L) {
+fn assert_converges<L: PredictiveDistribution + Clone>(loss: &L) {
     const SEEDS: usize = 256;
     let spec = Spec::new(&[3, 3, 3], Activation::Tanh);
     let exact = gradient_factors(loss, spec, (FisherEstimate::Exact, 0));
@@ -210,12 +209,12 @@ fn sampled_factors_converge_to_the_exact_ones() {
 }
 
 /// The output gradients of all layers are the bias rows of each case's own gradient.
-fn explicit_gradients<L: PredictiveDistribution>(
+fn explicit_gradients<L: PredictiveDistribution + Clone>(
     loss: &L,
     model: &support::Mlp,
     batch: &Batch<Tensor<2>>,
 ) -> Vec<Mat<f64>> {
-    let (layers, _) = Layers::discover(model, &batch.inputs, &LayerOptions::default());
+    let layers = layers_of(model, &batch.inputs);
     let parameters = layers.parameters(model);
     let objective = support::objective(&layers, loss, 0.0);
     let gradients: Vec<_> = (0..batch.len())
@@ -233,12 +232,12 @@ fn explicit_gradients<L: PredictiveDistribution>(
     layers.iter().enumerate().map(of_layer).collect()
 }
 
-fn assert_empirical<L: PredictiveDistribution>(loss: &L) {
+fn assert_empirical<L: PredictiveDistribution + Clone>(loss: &L) {
     let spec = Spec::new(&[3, 4, 3], Activation::Logistic);
     let mut model = spec.model(3);
     let batch = spec.batch(loss, 6, 4);
     let expected = explicit_gradients(loss, &model, &batch);
-    let config = exact_config().with_fisher(FisherEstimate::Empirical);
+    let config = exact_config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical));
     let (optimizer, _) = run(&config, loss.clone(), &mut model, &batch, 1);
     for (factors, rows) in optimizer.factors().kronecker().into_iter().zip(&expected) {
         let what = format!("{loss:?}, gradients under the targets");

@@ -4,11 +4,10 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, DampingScheme, FactorKind, Gaussian, InverseMethod, KroneckerFactors, PiNorm,
-    linalg::{factorise, kronecker, pseudo_inverse_solve, symmetric_eigen},
-    statistics::{append_ones, second_moment},
 };
 use proptest::prelude::*;
 
+use crate::support::{kronecker, kronecker::append_ones, kronecker::second_moment};
 use crate::support::{
     self, Activation, Spec, assert_close, assert_near, cases, column, damped, dense, exact_config,
     inner, normal, random_vector, run, settings, solve,
@@ -58,7 +57,7 @@ proptest! {
         eigen in any::<bool>(),
     ) {
         let method = if eigen { InverseMethod::Eigen } else { InverseMethod::Automatic };
-        let config = setting.config().with_damping(scheme).with_inverse_method(method);
+        let config = setting.config().map_curvature(|c| c.with_damping(scheme).with_inverse_method(method));
         let (optimizer, report, parameters) = setting.step(&config);
         let v = random_vector(&parameters, setting.seed);
         let product = optimizer.inverse().unwrap().multiply(&v);
@@ -73,8 +72,8 @@ proptest! {
 
     #[test]
     fn cholesky_and_eigen_take_the_same_steps(setting in settings()) {
-        let cholesky = setting.config().with_inverse_method(InverseMethod::Cholesky);
-        let eigen = setting.config().with_inverse_method(InverseMethod::Eigen);
+        let cholesky = setting.config().map_curvature(|c| c.with_inverse_method(InverseMethod::Cholesky));
+        let eigen = setting.config().map_curvature(|c| c.with_inverse_method(InverseMethod::Eigen));
         let (_, first, one) = setting.step(&cholesky);
         let (_, second, other) = setting.step(&eigen);
         assert_close("parameters", &column(&one), &column(&other), CONDITIONED);
@@ -84,7 +83,7 @@ proptest! {
 
     #[test]
     fn pi_balances_the_chosen_norm(setting in settings(), scheme in schemes()) {
-        let config = setting.config().with_damping(scheme);
+        let config = setting.config().map_curvature(|c| c.with_damping(scheme));
         let (optimizer, report, _) = setting.step(&config);
         for (factors, pi) in optimizer.factors().kronecker().into_iter().zip(report.pi.unwrap()) {
             let (a, g) = matrices(factors);
@@ -127,32 +126,6 @@ proptest! {
         assert_close("u + c v", &sum, &(&x + &y * faer::Scale(scale)), ROUNDING);
         assert_close("c u", &column(&u.scaled(scale)), &(&x * faer::Scale(scale)), ROUNDING);
         prop_assert_eq!(column(&u.zeros_like()).norm_max().to_bits(), 0.0f64.to_bits());
-    }
-
-    #[test]
-    fn inverses_and_eigenvectors_of_random_matrices(d in 1usize..9, n in 1usize..12, seed in 0u64..100) {
-        let m = support::mean_outer(&dense(&normal([n, d], seed)));
-        let (cholesky, attempt) = factorise::<f64>(&m, 0.1).unwrap();
-        let found = cholesky.inverse;
-        let identity = Mat::<f64>::identity(d, d);
-        assert_close("M⁻¹ M", &(&found * damped(&m, 0.1)), &identity, ROUNDING);
-        prop_assert!(attempt.smallest_pivot >= 0.1 * (1.0 - 1e-12) && attempt.doublings == 0);
-        let eigen = symmetric_eigen(&m).unwrap();
-        let diagonal = Mat::from_fn(d, d, |i, j| if i == j { eigen.values[i] } else { 0.0 });
-        assert_close("Q D Qᵀ", &(&eigen.vectors * diagonal * eigen.vectors.transpose()), &m, ROUNDING);
-        assert_close("Qᵀ Q", &(eigen.vectors.transpose() * &eigen.vectors), &identity, ROUNDING);
-        prop_assert!(eigen.values.is_sorted());
-    }
-
-    /// M M⁺ b is b projected on the range of M, so M x = b for every b = M c.
-    #[test]
-    fn the_pseudo_inverse_solves_singular_systems(rank in 0usize..3, seed in 0u64..100) {
-        let root = dense(&normal([2, 2], seed)).get(.., ..rank).to_owned();
-        let m = &root * root.transpose();
-        let b = &m * dense(&normal([2, 1], seed + 1));
-        let x = pseudo_inverse_solve(&m, &[b[(0, 0)], b[(1, 0)]]).unwrap();
-        let residual = (&m * Mat::from_fn(2, 1, |i, _| x[i]) - &b).norm_l2();
-        prop_assert!(residual <= CONDITIONED * b.norm_l2(), "residual {residual:e}");
     }
 }
 

@@ -12,9 +12,10 @@ use burn::{
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, InverseStructure, Jvp, Kfac, KfacConfig, Momentum, Network, ParameterVector,
-    Tape, statistics::append_ones,
+    Tape,
 };
 
+use crate::support::{discover, kronecker::append_ones};
 use crate::support::{
     Activation, column, damped, dense, linear, normal, objective, relative, solve, tensor,
 };
@@ -153,6 +154,7 @@ impl Warped {
 
 impl Network for Warped {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let mut a = inputs;
@@ -215,11 +217,11 @@ fn undamped(structure: InverseStructure, rule: Rule) -> KfacConfig {
     KfacConfig::paper()
         .with_l2(0.0)
         .with_initial_lambda(1e-300)
-        .with_statistics_fraction(1.0)
+        .map_curvature(|c| c.with_statistics_fraction(1.0))
         .with_model_fraction(1.0)
-        .with_inverse_period(1)
+        .map_curvature(|c| c.with_inverse_period(1))
         .with_gamma_period(100)
-        .with_structure(structure)
+        .map_curvature(|c| c.with_structure(structure))
         .with_momentum(match rule {
             Rule::Plain | Rule::Rescaled => Momentum::None,
             Rule::Momentum => Momentum::Adaptive,
@@ -327,7 +329,7 @@ fn assert_same(
     maps: (&Maps, impl Fn(Tensor<2>) -> Tensor<2>),
 ) {
     let difference = difference(config, rule, networks, maps);
-    let structure = config.structure;
+    let structure = config.curvature.structure;
     assert!(difference < SAME, "{structure:?}, {rule:?}: {difference:e}");
 }
 
@@ -377,11 +379,7 @@ fn with_damping_the_parametrisation_matters() {
 #[test]
 fn the_maps_of_parameters_are_inverse_to_each_other() {
     let (networks, maps) = random_case(7);
-    let (layers, _) = kfac::Layers::discover(
-        &networks.0,
-        &batch(&networks.0).inputs,
-        &kfac::LayerOptions::default(),
-    );
+    let (layers, _) = discover(&networks.0, &batch(&networks.0).inputs);
     let start = layers.parameters(&networks.0);
     let back = maps.plain(&maps.warped(&start));
     assert!(relative(&column(&back), &column(&start)) < 1e-13);

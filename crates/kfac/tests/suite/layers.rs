@@ -1,6 +1,8 @@
 //! The contract of every kind of block: positive definite, at ease with no gradient and with one case,
 //! the same after a record, the same in both precisions, and of use.
 
+use std::sync::Arc;
+
 use burn::{
     module::Module,
     store::ModuleRecord,
@@ -8,11 +10,12 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, DampingScheme, Eigenvalues, FisherEstimate, Gaussian, InverseMethod, Kfac, KfacConfig,
-    LayerFactors, PiNorm, PredictiveDistribution, RandomStream, ScaleShiftBlock, StepOutcome,
-    linalg::host,
+    Batch, DampingScheme, Eigenvalues, FactorKind, FisherEstimate, Gaussian, InverseMethod, Kfac, KfacConfig,
+    PiNorm, PredictiveDistribution, RandomStream, ScaleShiftBlock, StepOutcome,
+    blocks::BlockEstimate,
 };
 
+use crate::support::{host};
 use crate::support::{
     self, Kind, KindNetwork, assert_close, assert_near, bits, column, dense, exact_config,
     random_vector,
@@ -41,9 +44,7 @@ fn kinds() -> impl Iterator<Item = (Kind, ScaleShiftBlock)> {
 /// A refresh in the first iteration and then none for a while, so that eigenvalues are corrected.
 fn config(damping: DampingScheme, method: InverseMethod) -> KfacConfig {
     exact_config()
-        .with_damping(damping)
-        .with_inverse_method(method)
-        .with_initial_refreshes(1)
+        .map_curvature(|c| c.with_damping(damping).with_inverse_method(method).with_initial_refreshes(1))
 }
 
 /// Each way to invert a block.
@@ -54,15 +55,14 @@ fn inverses() -> [KfacConfig; 5] {
         config(factored, InverseMethod::Automatic),
         config(factored, InverseMethod::Eigen),
         exact.clone(),
-        exact.clone().with_eigenvalues(Eigenvalues::PerCase),
+        exact.clone().map_curvature(|c| c.with_eigenvalues(Eigenvalues::PerCase)),
         exact
-            .with_eigenvalues(Eigenvalues::BatchMean)
-            .with_fisher(FisherEstimate::MonteCarlo),
+            .map_curvature(|c| c.with_eigenvalues(Eigenvalues::BatchMean).with_fisher(FisherEstimate::MonteCarlo)),
     ]
 }
 
 /// An optimizer after some steps on one batch, none of which may fail or be rejected.
-fn stepped<L: PredictiveDistribution>(
+fn stepped<L: PredictiveDistribution + Clone>(
     config: &KfacConfig,
     loss: L,
     (model, batch): (&mut KindNetwork, &Batch<Tensor<2>>),
@@ -77,7 +77,7 @@ fn stepped<L: PredictiveDistribution>(
 }
 
 /// `vᵀ F⁻¹ v > 0` and `uᵀ F⁻¹ v = vᵀ F⁻¹ u` for each layer.
-fn assert_positive_definite<L: PredictiveDistribution>(
+fn assert_positive_definite<L: PredictiveDistribution + Clone>(
     what: &str,
     optimizer: &Kfac<L>,
     model: &KindNetwork,
@@ -106,7 +106,7 @@ fn assert_positive_definite<L: PredictiveDistribution>(
 fn inverses_are_symmetric_and_positive_definite() {
     for (kind, block) in kinds() {
         for config in inverses() {
-            let config = config.with_scale_shift(block);
+            let config = config.map_curvature(|c| c.with_scale_shift(block));
             let mut model = kind.model(1);
             let batch = Kind::batch(9, 2);
             let optimizer = stepped(&config, Gaussian, (&mut model, &batch), 4);
@@ -122,14 +122,14 @@ fn exact_damping_inverts_the_block_plus_the_damping() {
         let config = config(DampingScheme::ExactTikhonov, InverseMethod::Automatic);
         let mut model = kind.model(1);
         let batch = Kind::batch(9, 2);
-        let config = config.with_scale_shift(block);
+        let config = config.map_curvature(|c| c.with_scale_shift(block));
         let optimizer = stepped(&config, Gaussian, (&mut model, &batch), 1);
         let v = random_vector(&optimizer.layers().parameters(&model), 3);
         let found = optimizer.inverse().unwrap().multiply(&v);
         let damping = optimizer.gamma().powi(2);
-        for (layer, factors) in optimizer.factors().layers.iter().enumerate() {
+        for (layer, factors) in optimizer.factors().blocks.iter().enumerate() {
             let (found, expected) = (&found.blocks()[layer], &v.blocks()[layer]);
-            let back = factors.multiply(found) + found.clone() * damping;
+            let back = factors.multiply(found.clone()) + found.clone() * damping;
             let what = format!("{kind:?}, {block:?}, layer {layer}");
             assert_close(&what, &dense(&back), &dense(expected), ROUNDING);
         }
@@ -167,35 +167,29 @@ impl PredictiveDistribution for Dead {
 }
 
 /// The factors of the gradients, or the block where it is no product.
-fn of_gradients(factors: &LayerFactors) -> Vec<Mat<f64>> {
-    match factors {
-        LayerFactors::Kronecker(factors) => vec![dense(&factors.gradient)],
-        LayerFactors::Groups(groups) => groups.iter().map(|g| dense(&g.gradient)).collect(),
-        LayerFactors::Embedding { gradient, .. } => vec![dense(gradient)],
-        LayerFactors::Diagonal(block) | LayerFactors::Full(block) => vec![dense(block)],
-    }
+fn of_gradients(factors: &Arc<dyn BlockEstimate>) -> Vec<Mat<f64>> {
+    let factors = factors.factors().into_iter();
+    let own = factors.filter(|factor| factor.kind != FactorKind::Activation);
+    own.map(|factor| dense(factor.tensor)).collect()
 }
 
 /// The factors of the inputs; none where the block is no product.
-fn of_inputs(factors: &LayerFactors) -> Vec<Mat<f64>> {
-    match factors {
-        LayerFactors::Kronecker(factors) => vec![dense(&factors.activation)],
-        LayerFactors::Groups(groups) => groups.iter().map(|g| dense(&g.activation)).collect(),
-        LayerFactors::Embedding { activation, .. } => vec![dense(activation)],
-        LayerFactors::Diagonal(_) | LayerFactors::Full(_) => Vec::new(),
-    }
+fn of_inputs(factors: &Arc<dyn BlockEstimate>) -> Vec<Mat<f64>> {
+    let factors = factors.factors().into_iter();
+    let own = factors.filter(|factor| factor.kind == FactorKind::Activation);
+    own.map(|factor| dense(factor.tensor)).collect()
 }
 
 #[test]
 fn gradients_of_zero_leave_a_finite_inverse() {
     for (kind, block) in kinds() {
         for config in inverses() {
-            let config = config.with_scale_shift(block);
+            let config = config.map_curvature(|c| c.with_scale_shift(block));
             let mut model = kind.model(1);
             let batch = Kind::batch(6, 2);
             let optimizer = stepped(&config, Dead, (&mut model, &batch), 3);
             let what = format!("{kind:?}, {block:?}, {config:?}");
-            for factors in &optimizer.factors().layers {
+            for factors in &optimizer.factors().blocks {
                 let gradients = of_gradients(factors).into_iter();
                 // Zeros in, zeros out, without rounding.
                 assert!(
@@ -219,7 +213,7 @@ fn gradients_of_zero_leave_a_finite_inverse() {
 fn a_batch_of_one_case_is_enough() {
     for (kind, block) in kinds() {
         for config in inverses() {
-            let config = config.with_scale_shift(block);
+            let config = config.map_curvature(|c| c.with_scale_shift(block));
             let mut model = kind.model(1);
             let batch = Kind::batch(1, 2);
             let optimizer = stepped(&config, Gaussian, (&mut model, &batch), 4);
@@ -242,8 +236,7 @@ fn read_back(model: &KindNetwork, into: KindNetwork) -> KindNetwork {
 fn a_record_written_and_read_back_goes_on_alike() {
     for (kind, block) in kinds() {
         let config = config(DampingScheme::ExactTikhonov, InverseMethod::Automatic)
-            .with_eigenvalues(Eigenvalues::PerCase)
-            .with_scale_shift(block);
+            .map_curvature(|c| c.with_eigenvalues(Eigenvalues::PerCase).with_scale_shift(block));
         let mut model = kind.model(1);
         let batch = Kind::batch(9, 2);
         let mut optimizer = stepped(&config, Gaussian, (&mut model, &batch), 2);
@@ -269,14 +262,14 @@ fn a_record_written_and_read_back_goes_on_alike() {
 fn factors_in_single_precision_are_those_in_double() {
     for (kind, block) in kinds() {
         let config = config(DampingScheme::ExactTikhonov, InverseMethod::Automatic);
-        let config = config.with_scale_shift(block);
+        let config = config.map_curvature(|c| c.with_scale_shift(block));
         let double = Kind::batch(9, 2);
         let cast = |tensor: &Tensor<2>| tensor.clone().cast(DType::F32);
         let single = Batch::new(cast(&double.inputs), cast(&double.targets));
         let factors = |dtype, batch| {
             let mut model = kind.model_in(dtype, 1);
             let optimizer = stepped(&config, Gaussian, (&mut model, batch), 1);
-            optimizer.factors().layers.clone()
+            optimizer.factors().blocks.clone()
         };
         let pairs = factors(DType::F32, &single).into_iter();
         for (found, expected) in pairs.zip(factors(DType::F64, &double)) {
@@ -292,7 +285,7 @@ fn factors_in_single_precision_are_those_in_double() {
 #[test]
 fn the_default_settings_train_each_kind() {
     for (kind, block) in kinds() {
-        let config = KfacConfig::new().with_scale_shift(block);
+        let config = KfacConfig::new().map_curvature(|c| c.with_scale_shift(block));
         let mut model = kind.model(1);
         let batch = Kind::batch(64, 2);
         let mut optimizer = config.init(&model, Gaussian, &batch.inputs).unwrap();
@@ -312,7 +305,7 @@ fn the_default_settings_train_each_kind() {
 fn the_first_step_is_the_same_in_either_order_of_cases() {
     // Sums over cases, in another order; batch normalisation sees the same cases.
     for (kind, block) in kinds() {
-        let config = exact_config().with_scale_shift(block);
+        let config = exact_config().map_curvature(|c| c.with_scale_shift(block));
         let batch = Kind::batch(8, 2);
         let turned = |tensor: &Tensor<2>| tensor.clone().flip([0]);
         let flipped = Batch::new(turned(&batch.inputs), turned(&batch.targets));

@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 use faer::Mat;
-use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream, linalg::host};
+use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream};
 
+use crate::support::{host};
 use crate::support::{
     self, assert_close, binary_targets, dense, normal, one_hot_targets, relative, row,
 };
@@ -16,7 +17,7 @@ const DIFFERENCES: f64 = 1e-8;
 const OUTPUTS: usize = 4;
 
 /// The probabilities of some targets (rows) under the logits of one case.
-fn probabilities<L: PredictiveDistribution>(
+fn probabilities<L: PredictiveDistribution + Clone>(
     loss: &L,
     logits: &Tensor<2>,
     targets: &Mat<f64>,
@@ -49,7 +50,7 @@ fn factor(product: impl Fn(Tensor<2>) -> Tensor<2>, d: usize) -> Mat<f64> {
     Mat::from_fn(d, d, |i, j| columns[j][(0, i)])
 }
 
-fn assert_factors<L: PredictiveDistribution>(loss: &L) {
+fn assert_factors<L: PredictiveDistribution + Clone>(loss: &L) {
     let name = format!("{loss:?}");
     for seed in 0..5 {
         let logits = normal([1, OUTPUTS], seed) * 2.0;
@@ -87,7 +88,7 @@ fn factors_of_the_output_fisher() {
     assert_factors(&Gaussian);
 }
 
-fn assert_enumeration<L: PredictiveDistribution>(loss: &L, targets: &Mat<f64>) {
+fn assert_enumeration<L: PredictiveDistribution + Clone>(loss: &L, targets: &Mat<f64>) {
     let name = format!("{loss:?}");
     for seed in 0..5 {
         let logits = normal([1, OUTPUTS], seed) * 2.0;
@@ -122,7 +123,7 @@ fn gradients_over_all_targets_have_mean_zero_and_the_fisher_as_second_moment() {
     assert_enumeration(&Categorical, &one_hot_targets(OUTPUTS));
 }
 
-fn assert_gradient<L: PredictiveDistribution>(loss: &L) {
+fn assert_gradient<L: PredictiveDistribution + Clone>(loss: &L) {
     let n = 3;
     let outputs = normal([n, OUTPUTS], 3) * 2.0;
     let targets = loss.sample(normal([n, OUTPUTS], 4), &mut RandomStream::from_seed(5));
@@ -204,12 +205,12 @@ fn bernoulli_keeps_its_curvature_where_the_probability_rounds_to_one() {
     let outputs = Tensor::<2>::from_data([[20.0, -20.0]], &burn::tensor::Device::default());
     let factor = Bernoulli.fisher_factor_product(outputs.clone(), outputs.ones_like());
     let expected = (-10.0f64).exp();
-    for value in host::to_vec::<f64, 2>(&factor) {
+    for value in host::to_vec(&factor) {
         support::assert_near("√(p (1 − p))", value, expected, 1e-5);
     }
 }
 
-fn assert_frequencies<L: PredictiveDistribution>(loss: &L, targets: &Mat<f64>) {
+fn assert_frequencies<L: PredictiveDistribution + Clone>(loss: &L, targets: &Mat<f64>) {
     const DRAWS: usize = 40_000;
     // A frequency has a standard deviation of √(p (1 − p) / draws); five of them leave each of some
     // twenty comparisons a chance in a million to fail, and the seed is fixed.

@@ -3,9 +3,10 @@
 use faer::Mat;
 use kfac::{
     Bernoulli, Categorical, DirectionalDerivatives, Gaussian, KfacConfig, Momentum,
-    PredictiveDistribution, StepReport, curvature::exact,
+    PredictiveDistribution, StepReport,
 };
 
+use crate::support::{exact};
 use crate::support::{
     self, Activation, Mlp, Spec, assert_close, assert_near, column, damped, exact_config, inner,
 };
@@ -28,7 +29,7 @@ struct Recomputed {
 }
 
 /// The second step of a run, where there is a last step to add.
-fn second_step<L: PredictiveDistribution>(
+fn second_step<L: PredictiveDistribution + Clone>(
     loss: &L,
     spec: Spec<'_>,
     config: &KfacConfig,
@@ -148,7 +149,7 @@ fn assert_recomputed(step: &Recomputed, tolerance: f64) {
     assert_minimum(step, tolerance);
 }
 
-fn assert_steps<L: PredictiveDistribution>(loss: &L) {
+fn assert_steps<L: PredictiveDistribution + Clone>(loss: &L) {
     for momentum in [Momentum::Adaptive, Momentum::None] {
         let config = exact_config().with_momentum(momentum);
         let exact = second_step(loss, SPEC, &config);

@@ -1,10 +1,11 @@
 //! Are padded positions left out of the factors, as if the sequences had been shorter?
 
+use burn::tensor::Tensor;
 use faer::Mat;
-use kfac::{Batch, Categorical, LayerFactors, Network, WeightSharing};
+use kfac::{Batch, Categorical, FactorKind, Network, WeightSharing};
 
 use crate::support::{
-    Call, EncoderNetwork, Estimate, SequenceNetwork, Sequences, assert_close, assert_same_factors,
+    Call, EncoderNetwork, Estimate, Estimates, SequenceNetwork, Sequences, assert_close, assert_same_factors,
     class_targets, dense, pairs, sequences, tensor,
 };
 
@@ -34,7 +35,7 @@ fn padded_batch(seed: u64) -> Batch<Sequences> {
     Batch::new(sequences([n, 5], seed, padded), class_targets(n, seed))
 }
 
-fn assert_padding_is_left_out<M: Network<Input = Sequences>>(what: &str, model: &M) {
+fn assert_padding_is_left_out<M: Network<Input = Sequences, Output = Tensor<2>>>(what: &str, model: &M) {
     let batch = padded_batch(3);
     let shorter = Batch::new(without_padding(&batch.inputs), batch.targets.clone());
     assert_eq!(shorter.inputs.0.dims(), [6, 3]);
@@ -74,7 +75,7 @@ fn cases_of_different_lengths_are_the_sum_of_cases_without_padding() {
     let all: f64 = lengths.iter().sum();
     for estimate in Estimate::all() {
         let found = estimate.factors(&model, &Categorical, &batch);
-        let single: Vec<Vec<LayerFactors>> = (0..4)
+        let single: Vec<Estimates> = (0..4)
             .map(|case| {
                 let one = batch.slice(case..case + 1);
                 let one = Batch::new(without_padding(&one.inputs), one.targets);
@@ -83,10 +84,7 @@ fn cases_of_different_lengths_are_the_sum_of_cases_without_padding() {
             .collect();
         for (layer, found) in found.iter().enumerate() {
             let by_position = estimate.sharing == WeightSharing::Expand
-                && matches!(
-                    found,
-                    LayerFactors::Kronecker(_) | LayerFactors::Embedding { .. }
-                )
+                && found.factors()[0].kind == FactorKind::Activation
                 && layer != 3; // the last layer has one position a case
             let mean = |factor: usize, weight: &dyn Fn(usize) -> f64| {
                 let of_case = |case: usize| {

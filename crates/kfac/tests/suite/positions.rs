@@ -78,6 +78,7 @@ impl OneLayer {
 
 impl Network for OneLayer {
     type Input = (Tensor<3>, Tensor<2>);
+    type Output = Tensor<2>;
 
     fn forward(&self, (x, padding): Self::Input, tape: &mut Tape) -> Tensor<2> {
         tape.set_padding(Some(padding.clone().bool()));
@@ -277,6 +278,7 @@ struct Tied {
 
 impl Network for Tied {
     type Input = Tensor<3>;
+    type Output = Tensor<2>;
 
     fn forward(&self, x: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
         let hidden: Tensor<2> = tape
@@ -355,6 +357,7 @@ struct TwoImages {
 
 impl Network for TwoImages {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn forward(&self, x: Tensor<4>, tape: &mut Tape) -> Tensor<2> {
         let [n, _, h, w] = x.dims();
@@ -398,6 +401,7 @@ struct FoldedOnce {
 
 impl Network for FoldedOnce {
     type Input = Tensor<3>;
+    type Output = Tensor<2>;
 
     fn forward(&self, x: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
         let [n, positions, d] = x.dims();

@@ -8,11 +8,11 @@ use faer::Mat;
 use kfac::{
     Batch, Categorical, DampingScheme, Eigenvalues, Gaussian, InverseMethod, InverseStructure,
     KroneckerFactors, Network, ParameterVector, PiNorm, Preconditioner, PreconditionerConfig, Tape,
-    curvature::EigenInverse,
+    blocks::{EigenBasis, EigenInverse},
     damping::factored_pi,
-    linalg::{host, kronecker},
 };
 
+use crate::support::{host, kronecker};
 use crate::support::preconditioning::{LAMBDA, SPEC, batch, config, ekfac, preconditioner};
 use crate::support::{
     self, Activation, Kind, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense,
@@ -57,7 +57,7 @@ fn gradients_are_solved_for_with_the_damped_factors() {
         (DampingScheme::ExactTikhonov, InverseMethod::Automatic),
     ];
     for (damping, method) in cases {
-        let config = config().with_damping(damping).with_inverse_method(method);
+        let config = config().map_curvature(|c| c.with_damping(damping).with_inverse_method(method));
         let model = SPEC.model(1);
         let mut kfac = preconditioner(&config, &model);
         kfac.observe(&model, &batch(1)).unwrap();
@@ -110,7 +110,7 @@ fn every_kind_of_layer_is_multiplied_by_its_own_block() {
 
 #[test]
 fn the_block_tridiagonal_inverse_is_used_where_asked_for() {
-    let config = config().with_structure(InverseStructure::BlockTridiagonal);
+    let config = config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let model = SPEC.model(1);
     let mut kfac = preconditioner(&config, &model);
     assert!(kfac.parameter_table().to_string().contains("chain 1"));
@@ -150,7 +150,7 @@ struct Basis {
 
 impl Basis {
     /// The basis that the inverse uses, with the products of the eigenvalues of the factors.
-    fn of(inverse: &EigenInverse, factors: &KroneckerFactors) -> Self {
+    fn of(inverse: &EigenBasis, factors: &KroneckerFactors) -> Self {
         let activation = dense(inverse.activation_basis.as_ref().unwrap());
         let gradient = dense(&inverse.gradient_basis);
         let values = |factor: &Tensor<2>, basis: &Mat<f64>| {
@@ -201,14 +201,14 @@ fn bases(kfac: &Preconditioner<Gaussian>) -> Vec<Basis> {
     let blocks = kfac.inverse().unwrap().blocks().iter();
     blocks
         .zip(kfac.factors().kronecker())
-        .map(|(block, factors)| Basis::of(block.eigen_inverses()[0], factors))
+        .map(|(block, factors)| Basis::of(&block.downcast::<EigenInverse>().unwrap().bases()[0], factors))
         .collect()
 }
 
 #[test]
 fn ekfac_follows_its_definition_through_several_calls() {
     let mut model = SPEC.model(1);
-    let mut kfac = preconditioner(&ekfac().with_inverse_period(4), &model);
+    let mut kfac = preconditioner(&ekfac().map_curvature(|c| c.with_inverse_period(4)), &model);
     let mut sgd: ModuleOptimizer = SgdConfig::new().init();
     let mut oracle: Vec<Basis> = Vec::new();
     for call in 1..=7 {
@@ -242,7 +242,7 @@ fn the_statistics_are_the_running_average_of_the_calls() {
     // Until the cap the average is the plain mean: that of one batch made of all.
     let model = SPEC.model(1);
     let batches = [1, 2, 3].map(batch);
-    let mut calls = preconditioner(&config().with_inverse_period(100), &model);
+    let mut calls = preconditioner(&config().map_curvature(|c| c.with_inverse_period(100)), &model);
     for batch in &batches {
         calls.observe(&model, batch).unwrap();
     }
@@ -356,10 +356,9 @@ fn sgd_behind_it_trains_faster_than_sgd_alone() {
     for config in [
         PreconditionerConfig::new(),
         PreconditionerConfig::new().with_norm_constraint(Some(1.0)),
-        PreconditionerConfig::new().with_structure(InverseStructure::BlockTridiagonal),
+        PreconditionerConfig::new().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal)),
         PreconditionerConfig::new()
-            .with_damping(DampingScheme::ExactTikhonov)
-            .with_eigenvalues(Eigenvalues::PerCase),
+            .map_curvature(|c| c.with_damping(DampingScheme::ExactTikhonov).with_eigenvalues(Eigenvalues::PerCase)),
     ] {
         let loss = task.trained(0.1, Some(&config));
         assert!(

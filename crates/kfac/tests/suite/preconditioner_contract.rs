@@ -12,10 +12,10 @@ use burn::{
 use kfac::{
     Batch, ConfigFault, Coverage, CoveragePolicy, Eigenvalues, FactorKind, FisherEstimate,
     Gaussian, InitError, InverseMethod, InverseStructure, Network, Preconditioner,
-    PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, curvature::FisherInverse,
-    linalg::host,
+    PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, blocks::EigenInverse, curvature::FisherInverse,
 };
 
+use crate::support::{host};
 use crate::support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
 use crate::support::{self, Mlp, column, gradients, linear, normal, of_values};
 
@@ -49,7 +49,8 @@ fn inverse_bits(kfac: &Preconditioner<Gaussian>, model: &Mlp) -> Vec<u64> {
 fn basis_bits(kfac: &Preconditioner<Gaussian>) -> Vec<Vec<u64>> {
     let blocks = kfac.inverse().into_iter().flat_map(FisherInverse::blocks);
     blocks
-        .flat_map(|block| block.eigen_inverses())
+        .filter_map(|block| block.downcast::<EigenInverse>())
+        .flat_map(EigenInverse::bases)
         .map(|basis| tensor_bits(&basis.gradient_basis))
         .collect()
 }
@@ -57,11 +58,11 @@ fn basis_bits(kfac: &Preconditioner<Gaussian>) -> Vec<Vec<u64>> {
 #[test]
 fn statistics_and_inverse_change_only_when_they_are_due() {
     for config in [config(), ekfac()] {
-        let corrected = config.eigenvalues == Eigenvalues::PerCase;
-        let config = config.with_statistics_period(2).with_inverse_period(4);
+        let corrected = config.curvature.eigenvalues == Eigenvalues::PerCase;
+        let config = config.map_curvature(|c| c.with_statistics_period(2).with_inverse_period(4));
         let model = SPEC.model(1);
         let mut kfac = preconditioner(&config, &model);
-        assert!(kfac.inverse().is_none() && kfac.factors().layers.is_empty());
+        assert!(kfac.inverse().is_none() && kfac.factors().blocks.is_empty());
         for call in 1..=10 {
             let before = (
                 factor_bits(&kfac),
@@ -96,6 +97,7 @@ struct Partial {
 
 impl Network for Partial {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let hidden = tape.linear(&self.frozen, inputs).tanh();
@@ -196,9 +198,9 @@ fn a_missing_gradient_counts_as_zero_and_stays_missing() {
 
 #[test]
 fn a_refused_observation_leaves_no_trace() {
-    let corrected = ekfac().with_fisher(FisherEstimate::MonteCarlo);
+    let corrected = ekfac().map_curvature(|c| c.with_fisher(FisherEstimate::MonteCarlo));
     for config in [config(), corrected] {
-        let config = config.with_inverse_period(2);
+        let config = config.map_curvature(|c| c.with_inverse_period(2));
         let model = SPEC.model(1);
         let mut kfac = preconditioner(&config, &model);
         let mut undisturbed = kfac.clone();
@@ -232,9 +234,9 @@ fn a_refused_observation_leaves_no_trace() {
 fn targets_of_another_shape_are_refused_where_they_are_read() {
     let model = SPEC.model(1);
     let wide = Batch::new(batch(1).inputs, normal([9, 3], 1));
-    let mut kfac = preconditioner(&config().with_fisher(FisherEstimate::Empirical), &model);
+    let mut kfac = preconditioner(&config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical)), &model);
     let error = kfac.observe(&model, &wide).unwrap_err();
-    let (outputs, targets) = ([9, 2], [9, 3]);
+    let (outputs, targets) = (vec![9, 2], vec![9, 3]);
     assert_eq!(error, StepError::OutputShape { outputs, targets });
     preconditioner(&config(), &model)
         .observe(&model, &wide)
@@ -292,13 +294,9 @@ fn faults_are_told_before_anything_is_made() {
     let error = |config: &PreconditionerConfig| config.init(&model, Gaussian, &inputs).unwrap_err();
     let faulty = PreconditionerConfig::new()
         .with_lambda(0.0)
-        .with_statistics_period(3)
-        .with_inverse_period(10)
-        .with_statistics_cap(1.0)
-        .with_chunk_size(0)
+        .map_curvature(|c| c.with_statistics_period(3).with_inverse_period(10).with_statistics_cap(1.0).with_chunk_size(0))
         .with_norm_constraint(Some(-1.0))
-        .with_eigenvalues(Eigenvalues::BatchMean)
-        .with_fisher(FisherEstimate::Exact);
+        .map_curvature(|c| c.with_eigenvalues(Eigenvalues::BatchMean).with_fisher(FisherEstimate::Exact));
     let found = error(&faulty);
     let InitError::Configuration(faults) = &found else {
         panic!("{found:?}")
@@ -316,11 +314,10 @@ fn faults_are_told_before_anything_is_made() {
     ] {
         assert!(message.contains(setting), "no `{setting}` in: {message}");
     }
-    let no_period = PreconditionerConfig::new().with_statistics_period(0);
+    let no_period = PreconditionerConfig::new().map_curvature(|c| c.with_statistics_period(0));
     assert_eq!(no_period.validate().len(), 1);
     let tridiagonal = exact_damping()
-        .with_inverse_method(InverseMethod::Cholesky)
-        .with_structure(InverseStructure::BlockTridiagonal);
+        .map_curvature(|c| c.with_inverse_method(InverseMethod::Cholesky).with_structure(InverseStructure::BlockTridiagonal));
     let expected = [
         ConfigFault::CholeskyOfExactDamping,
         ConfigFault::TridiagonalOfExactDamping,
@@ -329,11 +326,11 @@ fn faults_are_told_before_anything_is_made() {
 
     let of = vec![("layers.7".to_owned(), WeightSharing::Reduce)];
     let paths = vec!["layers.7".to_owned()];
-    let named = error(&config().with_weight_sharing_of(of));
+    let named = error(&config().map_curvature(|c| c.with_weight_sharing_of(of)));
     assert_eq!(named, InitError::UnknownLayers { paths });
     let plain = config().init(&model.valid(), Gaussian, &inputs);
     assert_eq!(plain.unwrap_err(), InitError::NoAutodiff);
-    let strict = config().with_coverage(CoveragePolicy::Strict);
+    let strict = config().map_curvature(|c| c.with_coverage(CoveragePolicy::Strict));
     let found = strict.init(&partial(), Gaussian, &inputs).unwrap_err();
     let parameters = vec!["off.weight".to_owned(), "off.bias".to_owned()];
     assert_eq!(found, InitError::Uncovered { parameters });

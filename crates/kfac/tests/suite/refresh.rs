@@ -20,9 +20,9 @@ const GAMMA_PERIOD: u64 = 16;
 
 fn config(timing: RefreshTiming) -> KfacConfig {
     exact_config()
-        .with_inverse_period(INVERSE_PERIOD)
+        .map_curvature(|c| c.with_inverse_period(INVERSE_PERIOD))
         .with_gamma_period(GAMMA_PERIOD)
-        .with_refresh_timing(timing)
+        .map_curvature(|c| c.with_refresh_timing(timing))
 }
 
 /// A run whose batches change, so that every iteration has other factors.
@@ -100,7 +100,7 @@ fn refreshes_take_effect_in_the_same_iterations() {
         InverseStructure::BlockDiagonal,
         InverseStructure::BlockTridiagonal,
     ] {
-        let of = |timing| Run::new(&config(timing).with_structure(structure));
+        let of = |timing| Run::new(&config(timing).map_curvature(|c| c.with_structure(structure)));
         let (mut ahead, mut at_once) = (of(RefreshTiming::Ahead), of(RefreshTiming::AtOnce));
         for iteration in 1..=2 * GAMMA_PERIOD {
             let (ahead, at_once) = (ahead.step(), at_once.step());
@@ -120,9 +120,9 @@ fn without_iterations_to_work_ahead_in_the_work_is_done_at_once() {
     let of = |timing| {
         let mut run = Run::new(
             &config(timing)
-                .with_inverse_period(3)
+                .map_curvature(|c| c.with_inverse_period(3))
                 .with_gamma_period(3)
-                .with_initial_refreshes(1),
+                .map_curvature(|c| c.with_initial_refreshes(1)),
         );
         for _ in 0..9 {
             run.step();

@@ -9,10 +9,9 @@ use faer::Mat;
 use kfac::{
     Batch, Bernoulli, Block, Categorical, Coverage, FisherEstimate, InverseStructure,
     KroneckerFactors, Network, ParameterRow, PredictiveDistribution, Tape,
-    linalg::host,
-    statistics::{append_ones, second_moment},
 };
 
+use crate::support::{host, kronecker::append_ones, kronecker::second_moment};
 use crate::support::{self, Activation, Spec, assert_close, dense, exact_config, normal, run};
 
 /// Sums of some hundred double precision products.
@@ -53,6 +52,7 @@ impl Tokens {
 
 impl Network for Tokens {
     type Input = Tensor<3>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
         let s = tape.linear(&self.shared, inputs) + self.shift.val();
@@ -65,7 +65,7 @@ fn tokens(n: usize) -> Tensor<3> {
 }
 
 fn token_factors(model: &Tokens, batch: &Batch<Tensor<3>>) -> Vec<KroneckerFactors> {
-    let config = exact_config().with_fisher(FisherEstimate::Empirical);
+    let config = exact_config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical));
     let mut optimizer = config.init(model, Categorical, &batch.inputs).unwrap();
     optimizer.step(&mut model.clone(), batch).unwrap();
     optimizer
@@ -123,6 +123,7 @@ struct Repeating {
 
 impl Network for Repeating {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let calls = [0, 1, 2, 2, 3, 4, 5];
@@ -134,7 +135,7 @@ impl Network for Repeating {
 
 #[test]
 fn chains_are_cut_at_layers_with_several_positions_or_uses() {
-    let config = exact_config().with_structure(InverseStructure::BlockTridiagonal);
+    let config = exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let chain = |row: &ParameterRow| match row.coverage {
         Coverage::Block(Block { chain, .. }) => chain,
         _ => None,
@@ -186,7 +187,7 @@ fn a_frozen_parameter_is_listed_and_left_alone() {
     );
     let before: Vec<f64> = host::to_vec(&model.shift.val());
     optimizer.step(&mut model, &batch).unwrap();
-    assert_eq!(before, host::to_vec::<f64, 3>(&model.shift.val()));
+    assert_eq!(before, host::to_vec(&model.shift.val()));
 }
 
 /// The same layer twice.
@@ -197,6 +198,7 @@ struct Twice {
 
 impl Network for Twice {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let hidden = tape.linear(&self.layer, inputs).tanh();
@@ -212,7 +214,7 @@ fn both_uses_of_a_layer_count() {
     };
     let spec = Spec::new(&[3, 3], Activation::Linear);
     let batch = spec.batch(&Bernoulli, n, 2);
-    let config = exact_config().with_fisher(FisherEstimate::Empirical);
+    let config = exact_config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical));
     let (optimizer, _) = run(&config, Bernoulli, &mut model.clone(), &batch, 1);
     assert_eq!(optimizer.layers().len(), 1);
     let hidden = model.layer.forward(batch.inputs.clone()).tanh().inner();

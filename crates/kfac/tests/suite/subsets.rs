@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, IterateAveraging, Kfac, KfacConfig,
-    PredictiveDistribution, StepReport, curvature::exact, statistics::append_ones,
+    PredictiveDistribution, StepReport,
 };
 
+use crate::support::{exact, kronecker::append_ones};
 use crate::support::{
     Activation, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense, exact_config,
     inner, mean_outer, normal, run,
@@ -78,13 +79,12 @@ fn the_average_of_the_iterates_starts_late_and_forgets() {
     assert!(optimizer.averaged_model(&model).is_none());
 }
 
-fn assert_chunks<L: PredictiveDistribution>(loss: &L, fisher: FisherEstimate) {
+fn assert_chunks<L: PredictiveDistribution + Clone>(loss: &L, fisher: FisherEstimate) {
     let batch = SPEC.batch(loss, 20, 2);
     let trained = |chunk_size: usize| {
         let mut model = SPEC.model(1);
         let config = exact_config()
-            .with_fisher(fisher)
-            .with_chunk_size(chunk_size);
+            .map_curvature(|c| c.with_fisher(fisher).with_chunk_size(chunk_size));
         let config = config.with_model_fraction(0.65).with_model_min_cases(0);
         let (optimizer, reports) = run(&config, loss.clone(), &mut model, &batch, 5);
         (
@@ -120,8 +120,7 @@ fn the_seed_decides_every_bit() {
     let trained = |seed: u64| {
         let mut model = SPEC.model(1);
         let config = exact_config()
-            .with_fisher(FisherEstimate::MonteCarlo)
-            .with_seed(seed);
+            .map_curvature(|c| c.with_fisher(FisherEstimate::MonteCarlo).with_seed(seed));
         run(&config, Bernoulli, &mut model, &batch, 4);
         bits(&model)
     };
@@ -165,7 +164,7 @@ fn the_subsets_are_heads_of_the_batch() {
         (0.01, 250, 1, 10),
     ] {
         let config = exact_config()
-            .with_statistics_fraction(fraction)
+            .map_curvature(|c| c.with_statistics_fraction(fraction))
             .with_model_fraction(fraction)
             .with_model_min_cases(at_least);
         let (report, curvatures, rows, factor) = subset_step(&config);

@@ -6,15 +6,15 @@ use faer::Mat;
 use kfac::{
     Block, Coverage, DampingScheme, Gaussian, InverseMethod, InverseStructure, Kfac, KfacConfig,
     KroneckerFactors, ParameterVector, PiNorm,
-    curvature::{BlockInverse, FisherApproximation, FisherInverse},
-    linalg::{Pencil, Sign, kronecker, solve_by_eigen, solve_by_smith},
-    statistics::{CrossFactors, FactorSet},
+    blocks::{CrossFactors, FactorSet},
+    curvature::{ChainLink, ConditionalInverse, FisherApproximation},
 };
 use proptest::prelude::*;
 
+use crate::support::{exact, kronecker};
 use crate::support::{
-    self, Activation, Setting, Spec, assert_close, cases, column, damped, dense, exact_config,
-    normal, random_vector, relative, run, settings, solve, vector,
+    Activation, Setting, Spec, assert_close, cases, column, dense, exact_config,
+    random_vector, relative, run, settings, solve, vector,
 };
 
 /// The bound of the specification: products and solves of matrices with condition numbers to 1e5.
@@ -31,15 +31,14 @@ struct Chain {
 fn tridiagonal(setting: &Setting) -> KfacConfig {
     setting
         .config()
-        .with_structure(InverseStructure::BlockTridiagonal)
+        .map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal))
 }
 
 impl Chain {
     fn new(setting: &Setting, config: &KfacConfig) -> Self {
         let (optimizer, report, like) = setting.step(config);
-        let factors = optimizer
-            .factors()
-            .damped(report.gamma, &report.pi.unwrap());
+        let rule = config.curvature.damping.rule();
+        let factors = optimizer.factors().damped(&*rule, report.gamma).unwrap();
         Self {
             optimizer,
             factors,
@@ -119,7 +118,7 @@ proptest! {
             assert_close("diagonal block", &found, &own_block(factors), TOLERANCE);
         }
         let linked = chain.factors.links.iter().flatten().count();
-        prop_assert_eq!(linked, chain.factors.layers.len() - 1);
+        prop_assert_eq!(linked, chain.factors.blocks.len() - 1);
         for (layer, link) in chain.factors.links.iter().enumerate() {
             if let Some(cross) = link {
                 let expected = cross_block(cross);
@@ -138,15 +137,14 @@ proptest! {
         pi in norms(),
     ) {
         let config = tridiagonal(&setting)
-            .with_inverse_method(method)
-            .with_damping(DampingScheme::FactoredTikhonov { pi });
+            .map_curvature(|c| c.with_inverse_method(method).with_damping(DampingScheme::FactoredTikhonov { pi }));
         let chain = Chain::new(&setting, &config);
         let fisher = chain.fisher();
         let inverse = chain.dense(|v| chain.inverse(v));
         let n = fisher.nrows();
         assert_close("F̂ F̂⁻¹", &(&fisher * &inverse), &Mat::identity(n, n), TOLERANCE);
         assert_close("symmetric", &inverse.transpose().to_owned(), &inverse, TOLERANCE);
-        let layers = chain.factors.layers.len();
+        let layers = chain.factors.blocks.len();
         let apart = (0..layers).flat_map(|i| (0..layers).map(move |j| (i, j)));
         for at in apart.filter(|(i, j)| i.abs_diff(*j) > 1) {
             let size = chain.block(&inverse, at).norm_max();
@@ -167,7 +165,7 @@ proptest! {
             // Ψ = F̃_{i,i+1} F̃_{i+1,i+1}⁻¹
             solve(&next, &cross.transpose().to_owned()).transpose().to_owned()
         };
-        for i in 0..chain.factors.layers.len().saturating_sub(2) {
+        for i in 0..chain.factors.blocks.len().saturating_sub(2) {
             let expected = psi(i) * psi(i + 1) * own_block(chain.factors.kronecker()[i + 2]);
             let error = (chain.block(&fisher, (i, i + 2)) - expected).norm_l2();
             prop_assert!(error < TOLERANCE * fisher.norm_l2(), "{error:e}");
@@ -196,49 +194,12 @@ proptest! {
     #[test]
     fn all_methods_take_the_same_step(setting in settings()) {
         let after = |method| {
-            let (.., parameters) = setting.step(&tridiagonal(&setting).with_inverse_method(method));
+            let (.., parameters) = setting.step(&tridiagonal(&setting).map_curvature(|c| c.with_inverse_method(method)));
             column(&parameters)
         };
         let expected = after(InverseMethod::Eigen);
         assert_close("series", &after(InverseMethod::Cholesky), &expected, TOLERANCE);
         assert_close("automatic", &after(InverseMethod::Automatic), &expected, TOLERANCE);
-    }
-
-    /// (A ⊗ B ± C ⊗ D) u = v by a dense solve, by eigenvectors, and by doubling.
-    #[test]
-    fn differences_and_sums_of_kronecker_products_are_solved(
-        p in 1usize..7,
-        q in 1usize..7,
-        shrink in 0.05..0.95f64,
-        seed in 0u64..200,
-    ) {
-        let definite = |d: usize, seed: u64| {
-            damped(&support::mean_outer(&dense(&normal([d + 2, d], seed))), 0.3)
-        };
-        // C = R R' with the square root of A: A⁻¹C has the eigenvalues of shrink × a projection's.
-        let below = |a: &Mat<f64>, seed: u64| {
-            let r = definite(a.nrows(), seed);
-            let whitened = solve(a, &r);
-            let radius = (0..60).fold(Mat::<f64>::full(a.nrows(), 1, 1.0), |v, _| {
-                let w = &whitened * v;
-                let norm = w.norm_l2();
-                w * faer::Scale(1.0 / norm)
-            });
-            let radius = (&whitened * &radius).norm_l2();
-            r * faer::Scale(shrink / radius)
-        };
-        let (a, b) = (definite(p, seed), definite(q, seed + 1));
-        let (c, d) = (below(&a, seed + 2), below(&b, seed + 3));
-        let v = dense(&normal([p, q], seed + 4));
-        let pencil = |definite, semidefinite| Pencil { definite, semidefinite };
-        for (sign, factor) in [(Sign::Plus, 1.0), (Sign::Minus, -1.0)] {
-            let matrix = kronecker::product(&a, &b) + kronecker::product(&c, &d) * faer::Scale(factor);
-            let expected = solve(&matrix, &kronecker::vec_of_rows(&v));
-            let eigen = solve_by_eigen(pencil(&a, &c), pencil(&b, &d), sign, &v).unwrap();
-            assert_close("eigen", &kronecker::vec_of_rows(&eigen), &expected, TOLERANCE);
-            let smith = solve_by_smith(pencil(&a, &c), pencil(&b, &d), sign, &v).unwrap();
-            assert_close("Smith", &smith, &eigen, TOLERANCE);
-        }
     }
 }
 
@@ -249,24 +210,19 @@ fn strong_damping_takes_the_series_and_weak_damping_the_eigenvectors() {
         let mut model = spec.model(1);
         let batch = spec.batch(&Gaussian, 20, 2);
         let config = exact_config()
-            .with_structure(InverseStructure::BlockTridiagonal)
+            .map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal))
             .with_initial_lambda(lambda);
         let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
-        optimizer.inverse().unwrap().blocks().to_vec()
+        optimizer.inverse().unwrap().links().to_vec()
     };
-    let strong = blocks(1e9);
-    assert!(
-        strong[..2]
-            .iter()
-            .all(|b| matches!(b, BlockInverse::Series { .. }))
-    );
-    assert!(matches!(strong[2], BlockInverse::Factored(_)));
-    let weak = blocks(1e-3);
-    assert!(
-        weak[..2]
-            .iter()
-            .all(|b| matches!(b, BlockInverse::Conditional { .. }))
-    );
+    let series = |link: &Option<ChainLink>| {
+        let link = link.as_ref().map(|link| &link.conditional);
+        link.map(|inverse| matches!(inverse, ConditionalInverse::Series { .. }))
+    };
+    let strong: Vec<_> = blocks(1e9).iter().map(series).collect();
+    assert_eq!(strong, [Some(true), Some(true), None]);
+    let weak: Vec<_> = blocks(1e-3).iter().map(series).collect();
+    assert_eq!(weak, [Some(false), Some(false), None]);
 }
 
 #[test]
@@ -274,7 +230,7 @@ fn a_chain_names_its_layers() {
     let spec = Spec::new(&[4, 5, 3, 4], Activation::Tanh);
     let mut model = spec.model(1);
     let batch = spec.batch(&Gaussian, 20, 2);
-    let config = exact_config().with_structure(InverseStructure::BlockTridiagonal);
+    let config = exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
     let table = optimizer.parameter_table();
     let chained = |row: &kfac::ParameterRow| {
@@ -282,10 +238,8 @@ fn a_chain_names_its_layers() {
     };
     assert!(table.rows().iter().all(chained), "{table}");
     assert!(table.to_string().contains("chain 1"));
-    let Some(FisherInverse::BlockTridiagonal(inverse)) = optimizer.inverse() else {
-        panic!("{:?}", optimizer.inverse());
-    };
-    let linked: Vec<bool> = inverse.regressions().iter().map(Option::is_some).collect();
+    let links = optimizer.inverse().unwrap().links();
+    let linked: Vec<bool> = links.iter().map(Option::is_some).collect();
     assert_eq!(linked, [true, true, false]);
     // The block-diagonal optimizer of the same network accumulates no cross-layer factors.
     let (diagonal, _) = run(&exact_config(), Gaussian, &mut spec.model(1), &batch, 1);
@@ -300,9 +254,9 @@ fn cross_layer_factors_are_those_of_the_oracle() {
     let mut model = spec.model(3);
     let batch = spec.batch(&Gaussian, 1, 4);
     let before = model.clone();
-    let config = exact_config().with_structure(InverseStructure::BlockTridiagonal);
+    let config = exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
-    let fisher = kfac::curvature::exact::fisher(&before, optimizer.layers(), &Gaussian, &batch);
+    let fisher = exact::fisher(&before, optimizer.layers(), &Gaussian, &batch);
     let cross = cross_block(optimizer.factors().links[0].as_ref().unwrap());
     let expected = fisher
         .submatrix(0, cross.nrows(), cross.nrows(), cross.ncols())

@@ -288,6 +288,7 @@ pub(crate) struct ConvolutionNetwork {
 
 impl Network for ConvolutionNetwork {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let n = inputs.dims()[0];

@@ -1,12 +1,20 @@
 //! The factors of single batches, as dense matrices.
 
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    Batch, FisherEstimate, LayerFactors, LayerOptions, Layers, Network, PredictiveDistribution,
-    RandomStream, ScaleShiftBlock, WeightSharing, curvature::FisherEstimator,
+    Batch, FactorKind, FisherEstimate, Layers, Network, PredictiveDistribution, RandomStream,
+    ScaleShiftBlock, WeightSharing,
+    blocks::{BlockEstimate, BlockOptions, Blocks},
+    curvature::FisherEstimator,
 };
 
 use super::{assert_close, dense};
+
+/// The estimates of all layers' blocks.
+pub(crate) type Estimates = Vec<Arc<dyn BlockEstimate>>;
 
 /// How the factors of a batch are estimated.
 #[derive(Clone, Copy, Debug)]
@@ -51,70 +59,64 @@ impl Estimate {
 
     /// The layers of a model with these options.
     pub(crate) fn layers<M: Network>(&self, model: &M, inputs: &M::Input) -> Layers {
-        let options = LayerOptions {
-            sharing: self.sharing,
-            sharing_of: Vec::new(),
-            scale_shift: self.scale_shift,
-        };
-        Layers::discover(model, inputs, &options).0
+        self.blocks(model, inputs).layers().clone()
     }
 
-    /// The factors of each layer.
-    pub(crate) fn factors<M: Network, L: PredictiveDistribution>(
+    /// The same with the structures of their blocks.
+    pub(crate) fn blocks<M: Network>(&self, model: &M, inputs: &M::Input) -> Blocks {
+        let mut options = BlockOptions::default();
+        options.sharing = self.sharing;
+        options.scale_shift = self.scale_shift;
+        Blocks::discover(model, inputs, &options).0
+    }
+
+    /// The estimate of each layer.
+    pub(crate) fn factors<M: Network<Output = Tensor<2>>, L: PredictiveDistribution>(
         &self,
         model: &M,
         loss: &L,
         batch: &Batch<M::Input>,
-    ) -> Vec<LayerFactors> {
-        let layers = self.layers(model, &batch.inputs);
+    ) -> Estimates {
+        let blocks = self.blocks(model, &batch.inputs);
         let mut random = RandomStream::from_seed(1);
         let factors = self
-            .estimator(&layers, loss)
+            .estimator(&blocks, loss)
             .factors(model, batch, &mut random);
-        factors.unwrap().layers
+        factors.unwrap().blocks
     }
 
     /// The library's estimator with these settings.
     pub(crate) fn estimator<'a, L: PredictiveDistribution>(
         &self,
-        layers: &'a Layers,
+        blocks: &'a Blocks,
         loss: &'a L,
     ) -> FisherEstimator<'a, L> {
-        FisherEstimator {
-            layers,
-            loss,
-            estimate: self.fisher,
-            chunk_size: self.chunk_size,
-        }
+        FisherEstimator::new(blocks, loss)
+            .with_estimate(self.fisher)
+            .with_chunk_size(self.chunk_size)
     }
 }
 
 /// Input and output factor of each group; the diagonal of a diagonal factor as a column, and a block
 /// that is no product next to an empty matrix.
-pub(crate) fn pairs(factors: &LayerFactors) -> Vec<[Mat<f64>; 2]> {
-    match factors {
-        LayerFactors::Kronecker(factors) => {
-            vec![[dense(&factors.activation), dense(&factors.gradient)]]
-        }
-        LayerFactors::Groups(groups) => groups
-            .iter()
-            .map(|group| [dense(&group.activation), dense(&group.gradient)])
-            .collect(),
-        LayerFactors::Embedding {
-            activation,
-            gradient,
-        } => vec![[dense(activation), dense(gradient)]],
-        LayerFactors::Diagonal(block) | LayerFactors::Full(block) => {
-            vec![[Mat::zeros(0, 0), dense(block)]]
-        }
-    }
+pub(crate) fn pairs(estimate: &Arc<dyn BlockEstimate>) -> Vec<[Mat<f64>; 2]> {
+    let of = |kind| {
+        let factors = estimate.factors().into_iter();
+        let of_kind = factors.filter(|factor| factor.kind == kind);
+        of_kind.map(|factor| dense(factor.tensor)).collect()
+    };
+    let block: Vec<Mat<f64>> = of(FactorKind::Block);
+    let inputs: Vec<Mat<f64>> = of(FactorKind::Activation);
+    let products = inputs.into_iter().zip(of(FactorKind::Gradient));
+    let blocks = block.into_iter().map(|block| [Mat::zeros(0, 0), block]);
+    products.map(|(a, g)| [a, g]).chain(blocks).collect()
 }
 
 /// Fails where the factors of a layer differ by more than a relative tolerance.
 pub(crate) fn assert_same_factors(
     what: &str,
-    found: &[LayerFactors],
-    expected: &[LayerFactors],
+    found: &[Arc<dyn BlockEstimate>],
+    expected: &[Arc<dyn BlockEstimate>],
     tolerance: f64,
 ) {
     assert_eq!(found.len(), expected.len(), "{what}");

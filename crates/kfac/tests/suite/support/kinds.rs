@@ -184,6 +184,7 @@ pub(crate) struct KindNetwork {
 
 impl Network for KindNetwork {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let hidden = self.first.call(inputs, tape);

@@ -2,8 +2,11 @@
 
 mod convolution;
 mod estimates;
+pub(crate) mod exact;
 mod gradients;
+pub(crate) mod host;
 mod kinds;
+pub(crate) mod kronecker;
 mod network;
 mod parameters;
 pub(crate) mod preconditioning;
@@ -15,12 +18,13 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 pub(crate) use convolution::{AxisShape, Convolution, Padding};
-pub(crate) use estimates::{Estimate, assert_same_factors, by_position, pairs};
+pub(crate) use estimates::{Estimate, Estimates, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
 pub(crate) use gradients::{gradients, matrix, of_values};
 use kfac::{
-    Batch, FisherEstimate, Kfac, KfacConfig, Layers, Network, Objective, ParameterVector,
-    PredictiveDistribution, RandomStream, StepReport, linalg::host,
+    Batch, FisherEstimate, Kfac, KfacConfig, Layers, MeanLoss, Network, ParameterTable,
+    ParameterVector, PredictiveDistribution, RandomStream, StepReport,
+    blocks::{BlockOptions, Blocks},
 };
 pub(crate) use kinds::{FEATURES, Kind, KindLayer, KindNetwork};
 pub(crate) use network::{Activation, Mlp, Spec, linear};
@@ -38,9 +42,9 @@ pub(crate) fn exact_config() -> KfacConfig {
     KfacConfig::paper()
         .with_l2(0.01)
         .with_initial_lambda(0.5)
-        .with_statistics_fraction(1.0)
+        .map_curvature(|c| c.with_statistics_fraction(1.0))
         .with_model_fraction(1.0)
-        .with_fisher(FisherEstimate::Exact)
+        .map_curvature(|c| c.with_fisher(FisherEstimate::Exact))
 }
 
 /// An optimizer for the model and its first steps on one batch.
@@ -52,14 +56,25 @@ pub(crate) fn run<M, L>(
     steps: usize,
 ) -> (Kfac<L>, Vec<StepReport>)
 where
-    M: Network<Input = Tensor<2>>,
-    L: PredictiveDistribution,
+    M: Network<Input = Tensor<2>, Output = Tensor<2>>,
+    L: PredictiveDistribution + Clone,
 {
     let mut optimizer = config.init(model, loss, &batch.inputs).unwrap();
     let reports = (0..steps)
         .map(|_| optimizer.step(model, batch).unwrap())
         .collect();
     (optimizer, reports)
+}
+
+/// The layers of a model, and what covers its parameters.
+pub(crate) fn discover<M: Network>(model: &M, example: &M::Input) -> (Layers, ParameterTable) {
+    let (blocks, table) = Blocks::discover(model, example, &BlockOptions::default());
+    (blocks.layers().clone(), table)
+}
+
+/// The layers of a model.
+pub(crate) fn layers_of<M: Network>(model: &M, example: &M::Input) -> Layers {
+    discover(model, example).0
 }
 
 /// Standard normal numbers in double precision, without autodiff.
@@ -83,7 +98,7 @@ pub(crate) fn column(vector: &ParameterVector) -> Mat<f64> {
     let values: Vec<f64> = vector
         .blocks()
         .iter()
-        .flat_map(host::to_vec::<f64, 2>)
+        .flat_map(host::to_vec)
         .collect();
     Mat::from_fn(values.len(), 1, |i, _| values[i])
 }
@@ -168,8 +183,8 @@ pub(crate) fn assert_near(what: &str, actual: f64, expected: f64, tolerance: f64
 }
 
 /// The objective of some layers.
-pub(crate) fn objective<'a, L>(layers: &'a Layers, loss: &'a L, l2: f64) -> Objective<'a, L> {
-    Objective {
+pub(crate) fn objective<'a, L>(layers: &'a Layers, loss: &'a L, l2: f64) -> MeanLoss<'a, L> {
+    MeanLoss {
         layers,
         loss,
         l2,
@@ -179,13 +194,13 @@ pub(crate) fn objective<'a, L>(layers: &'a Layers, loss: &'a L, l2: f64) -> Obje
 
 /// The gradient of an objective by central differences.
 pub(crate) fn gradient_by_differences<M, L>(
-    objective: &Objective<'_, L>,
+    objective: &MeanLoss<'_, L>,
     model: &M,
     batch: &Batch<M::Input>,
 ) -> Mat<f64>
 where
-    M: Network,
-    L: PredictiveDistribution,
+    M: Network<Output = Tensor<2>>,
+    L: PredictiveDistribution + Clone,
 {
     let theta = objective.layers.parameters(model);
     let x = column(&theta);

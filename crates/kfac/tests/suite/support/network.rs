@@ -96,7 +96,7 @@ impl<'a> Spec<'a> {
     }
 
     /// `n` random cases, the targets drawn from the loss's own distribution at random outputs.
-    pub(crate) fn batch<L: PredictiveDistribution>(
+    pub(crate) fn batch<L: PredictiveDistribution + Clone>(
         &self,
         loss: &L,
         n: usize,
@@ -130,6 +130,7 @@ pub(crate) struct Mlp {
 
 impl Network for Mlp {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let last = self.layers.len() - 1;

@@ -14,15 +14,15 @@ pub(crate) const LAMBDA: f64 = 0.01;
 pub(crate) fn config() -> PreconditionerConfig {
     PreconditionerConfig::new()
         .with_lambda(LAMBDA)
-        .with_fisher(FisherEstimate::Exact)
+        .map_curvature(|c| c.with_fisher(FisherEstimate::Exact))
 }
 
 pub(crate) fn exact_damping() -> PreconditionerConfig {
-    config().with_damping(DampingScheme::ExactTikhonov)
+    config().map_curvature(|c| c.with_damping(DampingScheme::ExactTikhonov))
 }
 
 pub(crate) fn ekfac() -> PreconditionerConfig {
-    exact_damping().with_eigenvalues(Eigenvalues::PerCase)
+    exact_damping().map_curvature(|c| c.with_eigenvalues(Eigenvalues::PerCase))
 }
 
 pub(crate) fn batch(seed: u64) -> Batch<Tensor<2>> {

@@ -77,6 +77,7 @@ impl SequenceNetwork {
 
 impl Network for SequenceNetwork {
     type Input = Sequences;
+    type Output = Tensor<2>;
 
     fn forward(&self, (tokens, padding): Sequences, tape: &mut Tape) -> Tensor<2> {
         let [n, positions] = tokens.dims();
@@ -125,6 +126,7 @@ impl EncoderNetwork {
 
 impl Network for EncoderNetwork {
     type Input = Sequences;
+    type Output = Tensor<2>;
 
     fn forward(&self, (tokens, padding): Sequences, tape: &mut Tape) -> Tensor<2> {
         tape.set_padding(Some(padding.clone().bool()));
