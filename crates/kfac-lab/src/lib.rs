@@ -9,6 +9,7 @@ pub mod curvature;
 pub mod data;
 pub mod export;
 pub mod figures;
+pub mod files;
 pub mod initialise;
 pub mod loss;
 mod median;

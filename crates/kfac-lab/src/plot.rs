@@ -3,10 +3,14 @@
 mod axis;
 mod drawing;
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use plotters::drawing::DrawingAreaErrorKind;
+
+use crate::files::{self, WriteError};
 
 /// How strongly a curve is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +78,8 @@ pub enum PlotError {
         source: DrawingAreaErrorKind<io::Error>,
     },
     /// The file could not be written.
-    #[error("could not write the chart to {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 impl Chart {
@@ -91,17 +90,8 @@ impl Chart {
     /// be written (its folder must exist), [`PlotError::Draw`] when drawing fails.
     pub fn write_svg(&self, path: &Path) -> Result<(), PlotError> {
         let svg = self.to_svg()?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}.partial", std::process::id()));
-        fs::write(&partial, svg)
-            .and_then(|()| fs::rename(&partial, path))
-            .map_err(|source| {
-                let _ = fs::remove_file(&partial);
-                PlotError::Write {
-                    path: path.to_owned(),
-                    source,
-                }
-            })
+        files::write(path, |file| file.write_all(svg.as_bytes()))?;
+        Ok(())
     }
 
     fn to_svg(&self) -> Result<String, PlotError> {
@@ -125,6 +115,8 @@ impl Chart {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn chart(y_scale: Scale, curves: Vec<Vec<(f64, f64)>>) -> Chart {
@@ -206,7 +198,7 @@ mod tests {
         fs::create_dir(&in_the_way).unwrap();
         assert!(matches!(
             chart.write_svg(&in_the_way),
-            Err(PlotError::Write { .. })
+            Err(PlotError::Write(_))
         ));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }

@@ -223,5 +223,6 @@ fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Resu
         steps: &outcome.steps,
     };
     charts::write(folder.path(), &captions, &[run])?;
-    initialise::write(&folder.path().join("weights.npy"), &outcome.weights)
+    initialise::write(&folder.path().join("weights.npy"), &outcome.weights)?;
+    Ok(())
 }

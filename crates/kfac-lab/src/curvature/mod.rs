@@ -7,10 +7,7 @@ mod case;
 mod compare;
 mod network;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -24,7 +21,7 @@ use kfac::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::loss::Loss;
+use crate::{files, loss::Loss};
 use blocks::{block_members, ekfac_members, exact_block, in_rows, trace_pi};
 use build::Builder;
 pub use case::{Case, Damping, Estimator, LossName, Nested, Sharing};
@@ -48,7 +45,10 @@ pub fn run(options: &CurvatureOptions) -> Result<bool> {
     let case = Case::read(&options.case)?;
     let found = compute(&case).with_context(|| options.case.display().to_string())?;
     if let Some(out) = &options.out {
-        write(out, &found)?;
+        files::write(out, |file| {
+            serde_json::to_writer(&mut *file, &found)?;
+            writeln!(file)
+        })?;
     }
     let Some(expected) = &case.expected else {
         println!("{}: no expected values in the case", case.name);
@@ -57,13 +57,6 @@ pub fn run(options: &CurvatureOptions) -> Result<bool> {
     let comparison = Comparison::new(expected, &found);
     println!("{}: {comparison}", case.name);
     Ok(comparison.passed())
-}
-
-fn write(path: &Path, found: &Value) -> Result<()> {
-    let unfinished = path.with_extension("part");
-    fs::write(&unfinished, serde_json::to_string(found)? + "\n")
-        .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The curvature of a case, in the members of the format's `expected`.

@@ -18,6 +18,7 @@ use serde::Serialize;
 pub use claims::{Bands, Claim, Evidence};
 pub use network::DigitSource;
 
+use crate::files::{self, WriteError};
 use approximations::{Approximations, Damping};
 use heat_map::write_heat_maps;
 use moments::Moments;
@@ -74,9 +75,7 @@ pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
         claims: evidence.claims(),
         evidence,
     };
-    let path = options.out.join("figures.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&numbers)? + "\n")
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    files::write_json(&options.out.join("figures.json"), &numbers)?;
     print(&numbers);
     Ok(numbers.claims)
 }
@@ -84,7 +83,7 @@ pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
 /// The pictures; all panels of one have the same scale.
 fn write_pictures(matrices: &Approximations, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let write = |name: &str, panels: &[&faer::Mat<f64>]| {
+    let write = |name: &str, panels: &[&faer::Mat<f64>]| -> Result<(), WriteError> {
         write_heat_maps(&out.join(name), panels, matrices.layer_size)
     };
     let error = &matrices.exact - &matrices.factored;
@@ -93,7 +92,8 @@ fn write_pictures(matrices: &Approximations, out: &Path) -> Result<()> {
     let approximations = [damped, &matrices.diagonal, &matrices.tridiagonal];
     write("approximations.png", &approximations)?;
     let [diagonal, tridiagonal] = [&matrices.diagonal_inverse, &matrices.tridiagonal_inverse];
-    write("inverses.png", &[inverse, diagonal, tridiagonal])
+    write("inverses.png", &[inverse, diagonal, tridiagonal])?;
+    Ok(())
 }
 
 fn print(numbers: &Numbers) {

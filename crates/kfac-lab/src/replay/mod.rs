@@ -9,15 +9,18 @@ mod problem;
 mod trajectory;
 
 use std::{
-    fs,
     io::Write,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kfac::Kfac;
 
-use crate::{loss::Loss, network::Mlp};
+use crate::{
+    files::{self, WriteError},
+    loss::Loss,
+    network::Mlp,
+};
 pub use case::Case;
 pub use compare::{Comparison, FieldDeviation};
 use problem::Problem;
@@ -62,16 +65,13 @@ pub fn run(options: &ReplayOptions) -> Result<bool> {
     Ok(comparison.passed())
 }
 
-fn write_rows(path: &Path, rows: &[Row]) -> Result<()> {
-    let mut text = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut text, row)?;
-        writeln!(text)?;
-    }
-    let unfinished = path.with_extension("part");
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+fn write_rows(path: &Path, rows: &[Row]) -> Result<(), WriteError> {
+    files::write(path, |file| {
+        rows.iter().try_for_each(|row| {
+            serde_json::to_writer(&mut *file, row)?;
+            writeln!(file)
+        })
+    })
 }
 
 /// A network and the optimizer that trains it.
