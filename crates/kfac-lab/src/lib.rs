@@ -22,4 +22,5 @@ pub mod precision;
 pub mod replay;
 pub mod tables;
 pub mod task;
+mod text_table;
 pub mod train;

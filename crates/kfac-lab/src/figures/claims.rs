@@ -6,6 +6,7 @@ use faer::Mat;
 use serde::Serialize;
 
 use super::{approximations::Approximations, moments::Moments};
+use crate::text_table::NumberTable;
 
 /// A claim of sections 3 and 4, and whether the numbers support it.
 #[derive(Clone, Debug, Serialize)]
@@ -135,11 +136,7 @@ impl Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:38}{:>10}{:>10}{:>10}{:>10}",
-            "distance of the layers", 0, 1, 2, 3
-        )?;
+        let mut table = NumberTable::new(["distance of the layers", "0", "1", "2", "3"]);
         for (name, bands) in [
             ("F-tilde against F", &self.factored_against_exact),
             ("F-hat against F-tilde", &self.tridiagonal_against_factored),
@@ -154,13 +151,10 @@ impl fmt::Display for Evidence {
             ("share of F-tilde", &self.factored_by_distance),
             ("share of its inverse", &self.inverse_by_distance),
         ] {
-            write!(f, "{name:38}")?;
-            for value in bands {
-                write!(f, "{value:>10.4}")?;
-            }
-            writeln!(f)?;
+            let numbers = bands.iter().map(|value| format!("{value:.4}"));
+            table.add([name.to_owned()].into_iter().chain(numbers));
         }
-        Ok(())
+        write!(f, "{table}")
     }
 }
 
