@@ -24,3 +24,4 @@ pub mod tables;
 pub mod task;
 mod text_table;
 pub mod train;
+pub mod verdict;

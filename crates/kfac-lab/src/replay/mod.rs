@@ -13,13 +13,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kfac::Kfac;
 
 use crate::{
     files::{self, WriteError},
     loss::Loss,
     network::Mlp,
+    verdict::Verdict,
 };
 pub use case::Case;
 pub use compare::{Comparison, FieldDeviation};
@@ -38,11 +39,12 @@ pub struct ReplayOptions {
     pub seed: u64,
 }
 
-/// Runs a case, writes the rows, prints the comparison; true where nothing exceeds its tolerance.
+/// Runs a case, writes the rows, prints the comparison.
 ///
 /// # Errors
-/// Where a file is missing or malformed, or a step is refused.
-pub fn run(options: &ReplayOptions) -> Result<bool> {
+/// Where a file is missing or malformed, a step is refused, or the case expects values of which none
+/// can be compared.
+pub fn run(options: &ReplayOptions) -> Result<Verdict> {
     let case = Case::read(&options.case)?;
     let problem = Problem::read(&case, &options.case)?;
     let rows = replay(&case, &problem, options.seed)?;
@@ -54,15 +56,17 @@ pub fn run(options: &ReplayOptions) -> Result<bool> {
         case.problem,
         case.config_name.as_deref().unwrap_or("")
     );
-    let Some(comparison) = Comparison::new(&case, &rows) else {
+    let comparison =
+        Comparison::new(&case, &rows).with_context(|| options.case.display().to_string())?;
+    let Some(comparison) = comparison else {
         println!(
-            "{name}: {} iterations, no expected values in the case",
+            "{name}: {} iterations, nothing to compare: the case states no expected values",
             rows.len()
         );
-        return Ok(true);
+        return Ok(Verdict::NothingExpected);
     };
     println!("{name}: {comparison}");
-    Ok(comparison.passed())
+    Ok(comparison.verdict())
 }
 
 fn write_rows(path: &Path, rows: &[Row]) -> Result<(), WriteError> {
