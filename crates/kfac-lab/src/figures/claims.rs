@@ -19,6 +19,9 @@ pub struct Claim {
     pub holds: bool,
 }
 
+/// How many claims there are; in the type, where none of them can get lost unnoticed.
+pub const CLAIMS: usize = 6;
+
 /// Relative errors by the distance of the two layers: `‖X − Y‖ / ‖Y‖` (Frobenius) over the blocks at
 /// that distance, the diagonal blocks first.
 pub type Bands = Vec<f64>;
@@ -79,7 +82,7 @@ impl Evidence {
     }
 
     /// The claims, one by one.
-    pub fn claims(&self) -> Vec<Claim> {
+    pub fn claims(&self) -> [Claim; CLAIMS] {
         let beyond = |shares: &[f64]| shares.iter().skip(2).sum::<f64>();
         let (outside, inverse_outside) = (
             beyond(&self.factored_by_distance),
@@ -87,7 +90,7 @@ impl Evidence {
         );
         let far = self.tridiagonal_against_factored.iter().skip(2);
         let far = far.fold(0.0, |worst: f64, error| worst.max(*error));
-        vec![
+        [
             Claim {
                 text: "F-tilde is a good approximation of F",
                 numbers: format!(

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-pub use claims::{Bands, Claim, Evidence};
+pub use claims::{Bands, CLAIMS, Claim, Evidence};
 pub use network::DigitSource;
 
 use crate::files::{self, WriteError};
@@ -51,14 +51,14 @@ struct Numbers {
     training_error: f64,
     gamma: f64,
     evidence: Evidence,
-    claims: Vec<Claim>,
+    claims: [Claim; CLAIMS],
 }
 
 /// Makes the figures; returns the claims with what the numbers say of them.
 ///
 /// # Errors
 /// Where the data set has not been fetched, training fails, or a file cannot be written.
-pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
+pub fn run(options: &FiguresOptions) -> Result<[Claim; CLAIMS]> {
     let trained = partly_trained(options)?;
     let moments = Moments::of_middle_layers(&trained.weights, &trained.inputs);
     let damping = Damping::new(&moments, options.gamma);
