@@ -25,3 +25,4 @@ pub mod task;
 mod text_table;
 pub mod train;
 pub mod verdict;
+pub mod version;

@@ -57,6 +57,10 @@ fn training_leaves_a_run_folder_with_pictures_and_numbers() {
     ] {
         assert!(run.join(file).exists(), "{file}");
     }
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let built = serde_json::to_value(kfac_lab::version::VERSIONS).unwrap();
+    assert_eq!(config["version"], built);
     let steps = steps(&run);
     assert_eq!(steps.len(), 61);
     let error = |step: &serde_json::Value| step["evaluation"]["train_error"].as_f64().unwrap();

@@ -17,6 +17,7 @@ use crate::{
     precision::Precision,
     task::{Task, TaskData},
     train::Batches,
+    version::VERSIONS,
 };
 use contestant::Contestant;
 use report::Measured;
@@ -60,8 +61,10 @@ pub fn run(options: &BenchOptions, data: &TaskData) -> Result<Bench> {
         .map(|&size| bench_batch(options, data, size))
         .collect::<Result<_>>()?;
     Ok(Bench {
+        version: VERSIONS,
         task: options.task.name,
         data: data.description.clone(),
+        seed: options.seed,
         precision: options.precision,
         threads: rayon::current_num_threads(),
         period: period(&options.kfac),

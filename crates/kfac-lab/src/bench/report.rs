@@ -8,15 +8,21 @@ use super::{
     contestant::{Contestant, Sample},
     flops::{LayerFlops, StepFlops},
 };
-use crate::{median::median, methods::MethodConfig, precision::Precision, task::TaskName};
+use crate::{
+    median::median, methods::MethodConfig, precision::Precision, task::TaskName, version::Versions,
+};
 
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bench {
+    /// What it was built from.
+    pub version: Versions,
     /// The task.
     pub task: TaskName,
     /// One line about the data.
     pub data: String,
+    /// Seed of initial weights, batches and sampled targets.
+    pub seed: u64,
     /// Precision of the tensors.
     pub precision: Precision,
     /// Number of threads.

@@ -18,7 +18,10 @@ use serde::Serialize;
 pub use claims::{Bands, CLAIMS, Claim, Evidence};
 pub use network::DigitSource;
 
-use crate::files::{self, WriteError};
+use crate::{
+    files::{self, WriteError},
+    version::{VERSIONS, Versions},
+};
 use approximations::{Approximations, Damping};
 use heat_map::write_heat_maps;
 use moments::Moments;
@@ -42,6 +45,7 @@ pub struct FiguresOptions {
 /// Everything that is written to `figures.json`.
 #[derive(Clone, Debug, Serialize)]
 struct Numbers {
+    version: Versions,
     digits: DigitSource,
     seed: u64,
     /// Cases that the matrices are means over.
@@ -66,6 +70,7 @@ pub fn run(options: &FiguresOptions) -> Result<[Claim; CLAIMS]> {
     let evidence = Evidence::new(&moments, &matrices);
     write_pictures(&matrices, &options.out)?;
     let numbers = Numbers {
+        version: VERSIONS,
         digits: options.digits,
         seed: options.seed,
         cases: moments.cases(),
