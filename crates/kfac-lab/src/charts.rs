@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::{
-    plot::{Chart, Curve, Emphasis, PlotError, Scale},
+    plot::{Chart, Curve, Emphasis, PlotError},
     train::{Evaluation, StepRecord},
 };
 
@@ -66,7 +66,6 @@ pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result
                 subtitle: captions.subtitle.clone(),
                 x: axis.to_owned(),
                 y: y.to_owned(),
-                y_scale: Scale::Log,
                 curves: runs.iter().map(curve).collect(),
             };
             match chart.write_svg(&folder.join(format!("{quantity}-{axis}.svg"))) {

@@ -1,14 +1,12 @@
 //! A problem as files that other programs can read: network, loss, data and initial weights.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
+    files::{self, WriteError},
     initialise::{self, LayerWeights},
     loss::Loss,
     network::Activation,
@@ -68,12 +66,13 @@ pub fn write(options: &ExportOptions, data: &TaskData, folder: &Path) -> Result<
         l2: task.l2,
         seed: options.seed,
     };
-    let path = folder.join("problem.json");
-    fs::write(&path, serde_json::to_string_pretty(&description)? + "\n")
-        .with_context(|| format!("cannot write {}", path.display()))
+    Ok(files::write_json(
+        &folder.join("problem.json"),
+        &description,
+    )?)
 }
 
-fn write_rows(rows: &Rows, folder: &Path, part: &str) -> Result<()> {
+fn write_rows(rows: &Rows, folder: &Path, part: &str) -> Result<(), WriteError> {
     let path = |what: &str| folder.join(format!("{part}_{what}.npy"));
     npy::write(&path("inputs"), &[rows.len(), rows.d_in], &rows.inputs)?;
     match &rows.targets {

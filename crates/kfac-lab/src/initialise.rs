@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::{network::Activation, npy};
+use crate::{files::WriteError, network::Activation, npy};
 
 /// How many incoming connections are drawn for each unit, with replacement.
 pub const CONNECTIONS: usize = 15;
@@ -125,7 +125,7 @@ impl LayerWeights {
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn write(path: &Path, values: &[f64]) -> Result<()> {
+pub fn write(path: &Path, values: &[f64]) -> Result<(), WriteError> {
     npy::write(path, &[values.len()], values)
 }
 

@@ -1,13 +1,11 @@
 //! NumPy files.
 
-use std::{
-    fs::{self, File},
-    io::{BufReader, BufWriter},
-    path::Path,
-};
+use std::{fs::File, io::BufReader, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use npyz::{AutoSerialize, NpyFile, WriteOptions, WriterBuilder};
+
+use crate::files::{self, WriteError};
 
 /// The numbers of a NumPy file.
 pub struct NpyArray {
@@ -47,22 +45,20 @@ pub fn read(path: &Path) -> Result<NpyArray> {
     Ok(NpyArray { shape, values })
 }
 
-/// Writes values, row-major, in their own type; the file appears whole or not at all.
+/// Writes values, row-major, in their own type.
 ///
 /// # Errors
-/// Where it cannot be written.
-pub fn write<T: AutoSerialize + Copy>(path: &Path, shape: &[usize], values: &[T]) -> Result<()> {
-    let unfinished = path.with_extension("npy.part");
-    let failed = || format!("cannot write {}", path.display());
+/// Where the file cannot be written.
+pub fn write<T: AutoSerialize + Copy>(
+    path: &Path,
+    shape: &[usize],
+    values: &[T],
+) -> Result<(), WriteError> {
     let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-    let file = File::create(&unfinished).with_context(failed)?;
-    let mut writer = WriteOptions::new()
-        .default_dtype()
-        .shape(&shape)
-        .writer(BufWriter::new(file))
-        .begin_nd()
-        .with_context(failed)?;
-    writer.extend(values.iter().copied()).with_context(failed)?;
-    writer.finish().with_context(failed)?;
-    fs::rename(&unfinished, path).with_context(failed)
+    files::write(path, |file| {
+        let options = WriteOptions::new().default_dtype().shape(&shape);
+        let mut writer = options.writer(file).begin_nd()?;
+        writer.extend(values.iter().copied())?;
+        writer.finish()
+    })
 }

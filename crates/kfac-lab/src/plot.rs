@@ -3,27 +3,22 @@
 mod axis;
 mod drawing;
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use plotters::drawing::DrawingAreaErrorKind;
 
-/// How strongly a curve is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Emphasis {
-    /// What the chart is about: thick, strong colour, on top.
-    Main,
-    /// What it is compared with: thin, below.
-    Baseline,
-}
+use crate::files::{self, WriteError};
 
-/// The scale of the vertical axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// Equal distances are equal differences.
-    Linear,
-    /// Equal distances are equal ratios; points at or below zero are left out.
-    Log,
+/// How strongly a curve is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Emphasis {
+    /// What the chart's subject is compared with: thin, below.
+    Baseline,
+    /// What the chart is about: thick, on top.
+    Main,
 }
 
 /// A line through points in the order given.
@@ -31,25 +26,25 @@ pub enum Scale {
 pub struct Curve {
     /// Name in the legend.
     pub label: String,
-    /// Pairs `(x, y)`. Non-finite ones are left out; a single point becomes a dot.
+    /// Pairs `(x, y)`. Non-finite ones and those with no positive y are left out; a single point
+    /// becomes a dot.
     pub points: Vec<(f64, f64)>,
     /// How strongly it is drawn.
     pub emphasis: Emphasis,
 }
 
-/// A chart of one or more curves. The legend appears when there are at least two.
+/// A chart of one or more curves over a logarithmic vertical axis. The legend appears when there are
+/// at least two.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// What the chart shows, in a few words.
     pub title: String,
-    /// The circumstances: task, seed, device. May be empty.
+    /// The circumstances: task, seed, device.
     pub subtitle: String,
     /// Name of the horizontal axis.
     pub x: String,
     /// Name of the vertical axis.
     pub y: String,
-    /// Scale of the vertical axis.
-    pub y_scale: Scale,
     /// The curves, in the order in which colours are given out.
     pub curves: Vec<Curve>,
 }
@@ -57,7 +52,7 @@ pub struct Chart {
 /// Why a chart could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// Every point was non-finite, or not positive on a logarithmic axis, or there were none.
+    /// No point has a place on the axes, or there is none.
     #[error("chart '{title}' is empty: none of its {points} points can be drawn")]
     Empty {
         /// Title of the chart.
@@ -66,21 +61,11 @@ pub enum PlotError {
         points: usize,
     },
     /// The drawing library failed.
-    #[error("chart '{title}' could not be drawn")]
-    Draw {
-        /// Title of the chart.
-        title: String,
-        /// What the drawing library said.
-        source: DrawingAreaErrorKind<io::Error>,
-    },
+    #[error("the chart could not be drawn")]
+    Draw(#[from] DrawingAreaErrorKind<io::Error>),
     /// The file could not be written.
-    #[error("could not write the chart to {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 impl Chart {
@@ -90,44 +75,19 @@ impl Chart {
     /// [`PlotError::Empty`] when no point can be drawn, [`PlotError::Write`] when the file cannot
     /// be written (its folder must exist), [`PlotError::Draw`] when drawing fails.
     pub fn write_svg(&self, path: &Path) -> Result<(), PlotError> {
-        let svg = self.to_svg()?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}.partial", std::process::id()));
-        fs::write(&partial, svg)
-            .and_then(|()| fs::rename(&partial, path))
-            .map_err(|source| {
-                let _ = fs::remove_file(&partial);
-                PlotError::Write {
-                    path: path.to_owned(),
-                    source,
-                }
-            })
-    }
-
-    fn to_svg(&self) -> Result<String, PlotError> {
-        let title = || self.title.clone();
-        match drawing::svg(self) {
-            Ok(Some(svg)) => Ok(svg),
-            Ok(None) => {
-                let points = self.curves.iter().map(|curve| curve.points.len()).sum();
-                Err(PlotError::Empty {
-                    title: title(),
-                    points,
-                })
-            }
-            Err(source) => Err(PlotError::Draw {
-                title: title(),
-                source,
-            }),
-        }
+        let svg = drawing::svg(self)?;
+        files::write(path, |file| file.write_all(svg.as_bytes()))?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    fn chart(y_scale: Scale, curves: Vec<Vec<(f64, f64)>>) -> Chart {
+    fn chart(curves: Vec<Vec<(f64, f64)>>) -> Chart {
         let curve = |(index, points)| Curve {
             label: format!("curve {index}"),
             points,
@@ -139,39 +99,52 @@ mod tests {
         };
         Chart {
             title: "a < b & c".to_owned(),
-            subtitle: String::new(),
+            subtitle: "seed 1".to_owned(),
             x: "step".to_owned(),
             y: "loss".to_owned(),
-            y_scale,
             curves: curves.into_iter().enumerate().map(curve).collect(),
         }
     }
 
-    fn count(svg: &str, tag: &str) -> usize {
-        svg.matches(&format!("<{tag} ")).count()
+    fn svg(curves: Vec<Vec<(f64, f64)>>) -> String {
+        drawing::svg(&chart(curves)).unwrap()
     }
 
     #[test]
     fn a_chart_shows_its_texts_and_is_a_closed_document_of_the_stated_size() {
-        let svg = chart(Scale::Linear, vec![vec![(0.0, 1.0), (1.0, 2.0)]; 2])
-            .to_svg()
-            .unwrap();
-        assert!(
-            svg.starts_with(r#"<svg width="900" height="520" "#),
-            "{}",
-            &svg[..80]
-        );
+        let svg = svg(vec![vec![(0.0, 1.0), (1.0, 2.0)]; 2]);
+        assert!(svg.starts_with(r#"<svg width="900" height="520" "#));
         assert!(svg.contains(r#"viewBox="0 0 3600 2080""#));
         assert!(svg.trim_end().ends_with("</svg>"));
-        for text in ["a &lt; b &amp; c", "step", "loss", "curve 0", "curve 1"] {
+        for text in [
+            "a &lt; b &amp; c",
+            "seed 1",
+            "step",
+            "loss",
+            "curve 0",
+            "curve 1",
+        ] {
             assert!(svg.contains(text), "{text}");
         }
     }
 
     #[test]
     fn one_curve_needs_no_legend_and_one_point_is_a_dot() {
-        let svg = chart(Scale::Log, vec![vec![(3.0, 2.0)]]).to_svg().unwrap();
-        assert_eq!((count(&svg, "circle"), svg.contains("curve 0")), (1, false));
+        let dots = |svg: &str| svg.matches("<circle ").count();
+        let one = svg(vec![vec![(3.0, 2.0)]]);
+        assert_eq!((dots(&one), one.contains("curve 0")), (1, false));
+        assert_eq!(dots(&svg(vec![vec![(3.0, 2.0), (4.0, 2.0)]])), 0);
+    }
+
+    #[test]
+    fn the_main_curve_is_drawn_last_and_the_legend_has_the_others_as_they_end() {
+        let svg = svg(vec![
+            vec![(0.0, 9.0), (1.0, 1.0)],
+            vec![(0.0, 9.0), (1.0, 4.0)],
+            vec![(0.0, 9.0), (1.0, 5.0)],
+        ]);
+        let place = |label: &str| svg.find(label).unwrap();
+        assert!(place("curve 2") < place("curve 1") && place("curve 1") < place("curve 0"));
     }
 
     #[test]
@@ -185,7 +158,7 @@ mod tests {
             vec![vec![(0.0, 0.0), (1.0, f64::NAN)]],
         ] {
             let points = curves.iter().map(Vec::len).sum::<usize>();
-            let error = chart(Scale::Log, curves).write_svg(&path).unwrap_err();
+            let error = chart(curves).write_svg(&path).unwrap_err();
             assert!(
                 matches!(error, PlotError::Empty { points: n, .. } if n == points),
                 "{error}"
@@ -198,38 +171,19 @@ mod tests {
     fn writing_replaces_the_file_and_failing_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("loss.svg");
-        let chart = chart(Scale::Linear, vec![vec![(0.0, 1.0), (1.0, 2.0)]]);
+        let chart = chart(vec![vec![(0.0, 1.0), (1.0, 2.0)]]);
         chart.write_svg(&path).unwrap();
         chart.write_svg(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), chart.to_svg().unwrap());
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            drawing::svg(&chart).unwrap()
+        );
         let in_the_way = folder.path().join("folder");
         fs::create_dir(&in_the_way).unwrap();
         assert!(matches!(
             chart.write_svg(&in_the_way),
-            Err(PlotError::Write { .. })
+            Err(PlotError::Write(_))
         ));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn legend_rows_keep_apart_and_inside_however_many() {
-        for curves in [2, 9, 60] {
-            let drawn = chart(Scale::Linear, vec![vec![(0.0, 1.0), (1.0, 0.0)]; curves]);
-            let svg = drawn.to_svg().unwrap();
-            let mut rows: Vec<i32> = Vec::new();
-            for label in svg.split("<text ").filter(|text| text.contains("\ncurve ")) {
-                let y = label
-                    .split_once(" y=\"")
-                    .unwrap()
-                    .1
-                    .split_once('"')
-                    .unwrap()
-                    .0;
-                rows.push(y.parse().unwrap());
-            }
-            assert_eq!(rows.len(), curves);
-            assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "{rows:?}");
-            assert!(rows[0] >= 4 * 56 && rows[curves - 1] <= 4 * 458, "{rows:?}");
-        }
     }
 }

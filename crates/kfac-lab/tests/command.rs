@@ -57,6 +57,10 @@ fn training_leaves_a_run_folder_with_pictures_and_numbers() {
     ] {
         assert!(run.join(file).exists(), "{file}");
     }
+    let config = fs::read_to_string(run.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let built = serde_json::to_value(kfac_lab::version::VERSIONS).unwrap();
+    assert_eq!(config["version"], built);
     let steps = steps(&run);
     assert_eq!(steps.len(), 61);
     let error = |step: &serde_json::Value| step["evaluation"]["train_error"].as_f64().unwrap();
@@ -189,8 +193,13 @@ fn the_figures_support_the_papers_claims() {
     }
     let numbers = fs::read_to_string(figures.join("figures.json")).unwrap();
     let numbers: serde_json::Value = serde_json::from_str(&numbers).unwrap();
-    for claim in numbers["claims"].as_array().unwrap() {
+    let claims = numbers["claims"].as_array().unwrap();
+    assert_eq!(claims.len(), 6);
+    let printed = text(&output.stdout);
+    for claim in claims {
         assert_eq!(claim["holds"], true, "{claim}");
+        let line = format!("supported    {}: ", claim["text"].as_str().unwrap());
+        assert!(printed.contains(&line), "{printed}");
     }
     let evidence = &numbers["evidence"];
     assert!(evidence["total_error"].as_f64() <= evidence["cumulant_bound"].as_f64());

@@ -8,7 +8,10 @@ use std::{
 };
 
 use flate2::read::GzDecoder;
-use kfac_lab::curvature::{Case, Comparison, CurvatureOptions, compute, run};
+use kfac_lab::{
+    curvature::{Case, Comparison, CurvatureOptions, compute, run},
+    verdict::Verdict,
+};
 use serde_json::{Value, json};
 
 fn recorded() -> Vec<PathBuf> {
@@ -105,16 +108,17 @@ fn damping_and_expected_numbers_are_optional() {
     let mut case = named("conv_transpose2d");
     case["damping"] = json!({"gamma": 0.1, "lambda": 0.01});
     fs::write(&path, case.to_string()).unwrap();
-    assert!(run(&options).unwrap());
+    assert_eq!(run(&options).unwrap(), Verdict::Agrees);
     case["damping"]["lambda"] = json!(0.02);
     fs::write(&path, case.to_string()).unwrap();
-    assert!(
-        !run(&options).unwrap(),
+    assert_eq!(
+        run(&options).unwrap(),
+        Verdict::Deviates,
         "another damping has other solutions"
     );
     case.as_object_mut().unwrap().remove("expected");
     fs::write(&path, case.to_string()).unwrap();
-    assert!(run(&options).unwrap());
+    assert_eq!(run(&options).unwrap(), Verdict::NothingExpected);
     let written: Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
     for member in ["objective", "gradient", "blocks", "preconditioned", "ekfac"] {
         assert!(!written[member].is_null(), "{member}");
@@ -173,6 +177,15 @@ fn malformed_cases_say_what_is_wrong() {
     let mut unknown = good.clone();
     unknown["model"][1]["type"] = json!("swish");
     assert!(error(&unknown).contains("swish"), "{}", error(&unknown));
+    for nothing in [json!({}), json!([1.0])] {
+        let mut unexpecting = good.clone();
+        unexpecting["expected"] = nothing;
+        let error = error(&unexpecting);
+        assert!(
+            error.contains("case.json") && error.contains("objective"),
+            "{error}"
+        );
+    }
     let mut kind = good;
     kind["kind"] = json!("trajectory");
     assert!(error(&kind).contains("layer-case"), "{}", error(&kind));

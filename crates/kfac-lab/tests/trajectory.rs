@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kfac_lab::replay::{ReplayOptions, run};
+use kfac_lab::{
+    replay::{ReplayOptions, run},
+    verdict::Verdict,
+};
+use serde_json::{Value, json};
 
 fn golden() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"))
@@ -27,7 +31,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn replays(case: PathBuf) -> bool {
+fn replays(case: PathBuf) -> Verdict {
     run(&ReplayOptions {
         case,
         out: None,
@@ -41,7 +45,7 @@ fn every_recorded_trajectory_is_repeated() {
     let cases = cases();
     assert_eq!(cases.len(), 20, "{cases:?}");
     for case in cases {
-        assert!(replays(case.clone()), "{}", case.display());
+        assert_eq!(replays(case.clone()), Verdict::Agrees, "{}", case.display());
     }
 }
 
@@ -71,7 +75,7 @@ fn the_cholesky_path_and_the_series_follow_the_same_trajectories() {
         "P1_tri_T155.json",
     ] {
         let (_folder, path) = edited(case, &[("\"use_eigs\":true", "\"use_eigs\":false")]);
-        assert!(replays(path), "{case}");
+        assert_eq!(replays(path), Verdict::Agrees, "{case}");
     }
 }
 
@@ -81,33 +85,89 @@ fn a_wrong_constant_is_noticed() {
         "P2_diag_mom1_eig1.json",
         &[("\"ema_cap\":0.95", "\"ema_cap\":0.94")],
     );
-    assert!(!replays(path));
+    assert_eq!(replays(path), Verdict::Deviates);
 }
 
-#[test]
-fn expected_values_are_optional_and_rows_are_written() {
+/// A short case with its JSON changed.
+fn changed(change: impl Fn(&mut Value)) -> (tempfile::TempDir, PathBuf) {
     let (folder, path) = edited(
         "P2_diag_mom0_eig1.json",
         &[("\"n_iter\":60", "\"n_iter\":4")],
     );
-    let text = fs::read_to_string(&path).unwrap();
-    let mut case: serde_json::Value = serde_json::from_str(&text).unwrap();
-    case.as_object_mut()
-        .unwrap()
-        .retain(|key, _| key != "scalars" && key != "rounding");
+    let mut case = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut case);
     fs::write(&path, case.to_string()).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn a_case_without_expected_values_is_run_and_compared_with_nothing() {
+    let (folder, path) = changed(|case| {
+        let members = case.as_object_mut().unwrap();
+        members.retain(|key, _| key != "scalars" && key != "rounding");
+    });
     let out = folder.path().join("rows.jsonl");
-    assert!(
-        run(&ReplayOptions {
-            case: path,
-            out: Some(out.clone()),
-            seed: 1
-        })
-        .unwrap()
-    );
+    let verdict = run(&ReplayOptions {
+        case: path,
+        out: Some(out.clone()),
+        seed: 1,
+    });
+    assert_eq!(verdict.unwrap(), Verdict::NothingExpected);
     let rows = fs::read_to_string(out).unwrap();
     assert_eq!(rows.lines().count(), 4);
     assert!(rows.lines().all(|row| row.contains("\"h_after\"")));
+}
+
+fn error(case: PathBuf) -> String {
+    let options = ReplayOptions {
+        case,
+        out: None,
+        seed: 1,
+    };
+    format!("{:#}", run(&options).unwrap_err())
+}
+
+#[test]
+fn expected_values_of_which_none_can_be_compared_are_an_error() {
+    type Change = fn(&mut Value);
+    let faults: [(Change, &str); 6] = [
+        (|case| case["scalars"] = json!({}), "h_after"),
+        (|case| case["scalars"] = json!({"h_aftr": [1.0]}), "h_after"),
+        (
+            |case| case["scalars"] = json!({"h_after": [null]}),
+            "h_after",
+        ),
+        (
+            |case| case["rounding"]["compare_until_k"] = json!(0),
+            "compare_until_k",
+        ),
+        (
+            |case| drop(case.as_object_mut().unwrap().remove("scalars")),
+            "scalars",
+        ),
+        (
+            |case| case["every_10"] = json!({"k": [0], "h_train": [1.0]}),
+            "every_10",
+        ),
+    ];
+    for (change, missing) in faults {
+        let (_folder, path) = changed(change);
+        let error = error(path);
+        assert!(
+            error.contains("case.json") && error.contains(missing),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_expected_value_that_is_no_number_is_an_error() {
+    let (_folder, path) = changed(|case| case["scalars"]["h_after"][1] = json!("0.5"));
+    let error = error(path);
+    assert!(
+        error.contains("case.json") && error.contains("h_after"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -151,7 +211,7 @@ fn objectives(path: PathBuf, seed: u64) -> impl Fn(usize) -> f64 {
     .unwrap();
     let rows = fs::read_to_string(out).unwrap();
     let objective = |row: &str| {
-        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        let row: Value = serde_json::from_str(row).unwrap();
         row["h_after"].as_f64().unwrap()
     };
     let objectives: Vec<f64> = rows.lines().map(objective).collect();

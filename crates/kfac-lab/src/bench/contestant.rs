@@ -43,7 +43,8 @@ impl Contestant {
     pub(super) fn new(
         config: MethodConfig,
         model: impl FnOnce() -> Result<Model>,
-        (loss, example): (Loss, &Tensor<2>),
+        loss: Loss,
+        example: &Tensor<2>,
     ) -> Result<Self> {
         let before = ALLOCATED.current_usage();
         let model = model()?;

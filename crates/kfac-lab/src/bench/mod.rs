@@ -3,6 +3,7 @@
 mod contestant;
 mod flops;
 mod report;
+mod table;
 
 use std::time::Instant;
 
@@ -16,8 +17,10 @@ use crate::{
     precision::Precision,
     task::{Task, TaskData},
     train::Batches,
+    version::VERSIONS,
 };
 use contestant::Contestant;
+use report::Measured;
 pub use report::{BatchBench, Bench, MethodBench, PhaseBench};
 
 /// Rows and columns of the matrix product that rates are compared with.
@@ -58,8 +61,10 @@ pub fn run(options: &BenchOptions, data: &TaskData) -> Result<Bench> {
         .map(|&size| bench_batch(options, data, size))
         .collect::<Result<_>>()?;
     Ok(Bench {
+        version: VERSIONS,
         task: options.task.name,
         data: data.description.clone(),
+        seed: options.seed,
         precision: options.precision,
         threads: rayon::current_num_threads(),
         period: period(&options.kfac),
@@ -89,7 +94,7 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
     let model = || task.architecture.build((None, options.seed), place);
     let mut contestants = Vec::new();
     for config in methods(options) {
-        let mut contestant = Contestant::new(config, model, (task.loss, &example))?;
+        let mut contestant = Contestant::new(config, model, task.loss, &example)?;
         contestant.warm_up(|| batches.next(size))?;
         contestants.push(contestant);
     }
@@ -104,8 +109,13 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
         }
     }
     let (layers, _) = Layers::discover(&model()?, &example, &LayerOptions::default());
-    let measured = (&layers, size, products.as_slice());
-    Ok(BatchBench::new(options, measured, &contestants))
+    let measured = Measured {
+        layers: &layers,
+        batch: size,
+        products: &products,
+        contestants: &contestants,
+    };
+    Ok(BatchBench::new(options, &measured))
 }
 
 /// Iterations after which K-FAC's refreshes, searches and updates of λ repeat.

@@ -1,6 +1,4 @@
-//! The figures, for people and for machines.
-
-use std::fmt;
+//! The figures.
 
 use kfac::{Layers, optim::Phase};
 use serde::Serialize;
@@ -10,15 +8,21 @@ use super::{
     contestant::{Contestant, Sample},
     flops::{LayerFlops, StepFlops},
 };
-use crate::{median::median, methods::MethodConfig, precision::Precision, task::TaskName};
+use crate::{
+    median::median, methods::MethodConfig, precision::Precision, task::TaskName, version::Versions,
+};
 
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bench {
+    /// What it was built from.
+    pub version: Versions,
     /// The task.
     pub task: TaskName,
     /// One line about the data.
     pub data: String,
+    /// Seed of initial weights, batches and sampled targets.
+    pub seed: u64,
     /// Precision of the tensors.
     pub precision: Precision,
     /// Number of threads.
@@ -72,14 +76,19 @@ pub struct PhaseBench {
     pub needs: f64,
 }
 
+/// What was measured with one size of the batch.
+pub(super) struct Measured<'a> {
+    pub(super) layers: &'a Layers,
+    pub(super) batch: usize,
+    /// FLOP/s of each plain matrix product.
+    pub(super) products: &'a [f64],
+    pub(super) contestants: &'a [Contestant],
+}
+
 impl BatchBench {
-    pub(super) fn new(
-        options: &BenchOptions,
-        (layers, batch, products): (&Layers, usize, &[f64]),
-        contestants: &[Contestant],
-    ) -> Self {
-        let products_of = layers.iter().filter_map(LayerFlops::of);
-        let products_of: Vec<LayerFlops> = products_of.collect();
+    pub(super) fn new(options: &BenchOptions, measured: &Measured<'_>) -> Self {
+        let layers = measured.layers.iter().filter_map(LayerFlops::of);
+        let layers: Vec<LayerFlops> = layers.collect();
         let method = |contestant: &Contestant| {
             let config = match &contestant.config {
                 MethodConfig::Kfac(config) => config,
@@ -87,15 +96,15 @@ impl BatchBench {
             };
             let flops = StepFlops {
                 config,
-                layers: products_of.clone(),
-                cases: batch,
+                layers: layers.clone(),
+                cases: measured.batch,
             };
             MethodBench::new(contestant, &flops, options.rounds)
         };
         Self {
-            batch,
-            product_rate: median(products.iter().map(|rate| rate / 1e9)),
-            methods: contestants.iter().map(method).collect(),
+            batch: measured.batch,
+            product_rate: median(measured.products.iter().map(|rate| rate / 1e9)),
+            methods: measured.contestants.iter().map(method).collect(),
         }
     }
 }
@@ -141,96 +150,4 @@ impl MethodBench {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let n = values.len();
     values.sum::<f64>() / n as f64
-}
-
-impl fmt::Display for Bench {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::F64 => "f64",
-        };
-        writeln!(f, "{}, {precision}, {} threads", self.data, self.threads)?;
-        writeln!(
-            f,
-            "medians of {} rounds of {} steps; a phase's time is its mean over a round",
-            self.rounds, self.period
-        )?;
-        self.batches
-            .iter()
-            .try_for_each(|batch| write!(f, "\n{batch}"))
-    }
-}
-
-impl fmt::Display for BatchBench {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = self.product_rate;
-        writeln!(
-            f,
-            "batch {}; a plain matrix product has {rate:.0} GFLOP/s",
-            self.batch
-        )?;
-        writeln!(
-            f,
-            "{:26} {:>8} {:>6} {:>7} {:>8} {:>11}",
-            "", "ms", "share", "GFLOP", "GFLOP/s", "of product"
-        )?;
-        for method in &self.methods {
-            let mut row = |name: &str, mean: f64, needs: f64| {
-                let share = 100.0 * mean / method.mean;
-                write!(f, "{name:26} {mean:8.1} {share:5.0}%")?;
-                if needs > 0.0 && mean > 0.0 {
-                    let reached = 1e3 * needs / mean;
-                    let part = 100.0 * reached / rate;
-                    write!(f, " {needs:7.2} {reached:8.0} {part:10.0}%")?;
-                }
-                writeln!(f)
-            };
-            row(&method.label, method.mean, method.needs)?;
-            for phase in &method.phases {
-                row(
-                    &format!("  {}", phase_name(phase.phase)),
-                    phase.mean,
-                    phase.needs,
-                )?;
-            }
-            let (median, longest, memory) = (method.median, method.longest, method.memory);
-            writeln!(
-                f,
-                "  median {median:.1} ms, longest {longest:.1} ms ({:.2} of it), {memory:.0} MiB",
-                longest / median
-            )?;
-        }
-        self.ratios(f)
-    }
-}
-
-impl BatchBench {
-    /// Each method against the one before it, in time, and against the first, in memory.
-    fn ratios(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for pair in self.methods.windows(2) {
-            let [before, this] = pair else { continue };
-            writeln!(
-                f,
-                "{} / {}: {:.2} of the time, {:.2} of the memory",
-                this.label,
-                before.label,
-                this.mean / before.mean,
-                this.memory / before.memory
-            )?;
-        }
-        Ok(())
-    }
-}
-
-fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Gradient => "gradient",
-        Phase::CurvaturePass => "curvature pass",
-        Phase::FactorUpdate => "factor update",
-        Phase::Inverse => "inverse refresh",
-        Phase::Proposal => "applying it",
-        Phase::QuadraticModel => "quadratic model",
-        Phase::Lambda => "lambda",
-        Phase::Update => "update",
-    }
 }

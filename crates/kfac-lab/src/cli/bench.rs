@@ -1,12 +1,11 @@
 //! `kfac bench`.
 
-use std::fs;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::options::{KfacArguments, RunArguments};
 use crate::{
     bench::{self, BenchOptions},
+    files,
     train::output_folder,
 };
 
@@ -51,8 +50,7 @@ impl BenchArguments {
         let bench = bench::run(&options, &data)?;
         print!("{bench}");
         let path = folder.join("bench.json");
-        fs::write(&path, serde_json::to_string_pretty(&bench)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        files::write_json(&path, &bench)?;
         println!("\nthe same as JSON: {}", path.display());
         Ok(())
     }

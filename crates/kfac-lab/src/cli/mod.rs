@@ -15,7 +15,9 @@ use std::{
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{curvature, figures, replay, tables::KnownNetwork, train::output_folder};
+use crate::{
+    curvature, figures, replay, tables::KnownNetwork, train::output_folder, verdict::Verdict,
+};
 use kfac::{ScaleShiftBlock, WeightSharing};
 
 /// Train, compare and verify K-FAC, the second-order optimizer of Martens and Grosse (2015).
@@ -94,8 +96,10 @@ impl FiguresArguments {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The case is a JSON file with the settings of a run and, optionally, the expected \
-                  numbers of each iteration. The exit status is 1 where a number deviates by more \
-                  than its tolerance."
+                  numbers of each iteration (scalars, or every_10 for random batches). The exit \
+                  status is 1 where a number deviates by more than its tolerance, or where the case \
+                  expects numbers of which none can be compared. A case that expects none is run, \
+                  and ends with \"nothing to compare\" and exit status 0."
 )]
 struct ReplayArguments {
     /// The case file
@@ -112,7 +116,9 @@ struct ReplayArguments {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The case is a JSON file. The exit status is 1 where a member that it expects \
-                  differs by more than 1e-8, relative to the norm of the member."
+                  differs by more than 1e-8, relative to the norm of the member, or where it \
+                  expects members of which none can be compared. A case without \"expected\" ends \
+                  with \"nothing to compare\" and exit status 0."
 )]
 struct CurvatureArguments {
     /// The case file
@@ -179,9 +185,11 @@ fn execute(command: Command) -> Result<bool> {
         Command::Table(arguments) => arguments.run().map(|()| true),
         Command::Curvature(CurvatureArguments { case, out }) => {
             curvature::run(&curvature::CurvatureOptions { case, out })
+                .map(|verdict| verdict != Verdict::Deviates)
         }
         Command::Replay(ReplayArguments { case, out, seed }) => {
             replay::run(&replay::ReplayOptions { case, out, seed })
+                .map(|verdict| verdict != Verdict::Deviates)
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     precision::Precision,
     task::{Task, TaskData},
     train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
+    version::{VERSIONS, Versions},
 };
 
 /// Train a network and write a run folder.
@@ -77,7 +78,7 @@ const EVALUATIONS: f64 = 100.0;
 /// What `config.json` holds: enough to repeat the run.
 #[derive(Debug, Serialize)]
 struct RunConfig<'a> {
-    version: &'static str,
+    version: Versions,
     command: Vec<String>,
     device: &'static str,
     threads: usize,
@@ -95,11 +96,7 @@ struct RunConfig<'a> {
 impl<'a> RunConfig<'a> {
     fn new(options: &'a TrainOptions, data: &'a str) -> Self {
         Self {
-            version: concat!(
-                "kfac ",
-                env!("CARGO_PKG_VERSION"),
-                ", burn 0.22.1, faer 0.24.4"
-            ),
+            version: VERSIONS,
             command: std::env::args().collect(),
             device: "flex (CPU)",
             threads: rayon::current_num_threads(),
@@ -223,5 +220,6 @@ fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Resu
         steps: &outcome.steps,
     };
     charts::write(folder.path(), &captions, &[run])?;
-    initialise::write(&folder.path().join("weights.npy"), &outcome.weights)
+    initialise::write(&folder.path().join("weights.npy"), &outcome.weights)?;
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::Entry;
 use crate::{
     median::median,
+    text_table::NumberTable,
     train::{Evaluation, StepRecord},
 };
 
@@ -53,49 +54,39 @@ impl Entry {
 impl fmt::Display for Comparison<'_> {
     /// Steps and errors of each run, its last objective, and when the first run was there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let within = |seconds: &&f64| **seconds < self.seconds;
-        let listed: Vec<f64> = SECONDS.iter().filter(within).copied().collect();
-        let columns = listed.len() + 1;
+        let within = |seconds: &f64| *seconds < self.seconds;
+        let listed: Vec<f64> = SECONDS.into_iter().filter(within).collect();
+        let at = listed.iter().chain([&self.seconds]);
+        let mut header = vec![String::new(), "steps".to_owned(), "ms/step".to_owned()];
+        header.extend(at.map(|seconds| format!("{seconds} s")));
+        header.extend(["objective", "K-FAC there"].map(str::to_owned));
+        let mut table = NumberTable::new(header);
+        for run in self.runs {
+            let last = run.evaluations().next_back().map(|(_, found)| found);
+            let objective = last.map_or(f64::NAN, |found| found.train_objective);
+            let there = self.runs.first().and_then(|first| first.reaches(objective));
+            let mut row = vec![
+                run.label.clone(),
+                run.steps.len().saturating_sub(1).to_string(),
+                format!("{:.1}", run.median_step()),
+            ];
+            row.extend(listed.iter().map(|&seconds| error(run.at(seconds))));
+            row.push(error(last));
+            row.push(format!("{objective:.4}"));
+            row.push(there.map_or("-".to_owned(), |seconds| format!("{seconds:.1} s")));
+            table.add(row);
+        }
         writeln!(
             f,
-            "{:26}{:>8}{:>9}  {:^width$}{:>12}{:>14}",
-            "",
-            "steps",
-            "ms/step",
-            format!("training {} after", self.error_name),
-            "objective",
-            "K-FAC there",
-            width = 10 * columns
+            "training {} after so many seconds of training, and the objective at the end",
+            self.error_name
         )?;
-        write!(f, "{:45}", "")?;
-        for seconds in listed.iter().chain([&self.seconds]) {
-            write!(f, "{:>10}", format!("{seconds} s"))?;
-        }
-        writeln!(f)?;
-        for run in self.runs {
-            let steps = run.steps.len().saturating_sub(1);
-            write!(f, "{:26}{steps:8}{:9.1}  ", run.label, run.median_step())?;
-            for seconds in &listed {
-                error(f, run.at(*seconds))?;
-            }
-            let last = run.evaluations().next_back().map(|(_, found)| found);
-            error(f, last)?;
-            let objective = last.map_or(f64::NAN, |found| found.train_objective);
-            write!(f, "{objective:12.4}")?;
-            match self.runs.first().and_then(|first| first.reaches(objective)) {
-                Some(seconds) => writeln!(f, "{:>14}", format!("{seconds:.1} s"))?,
-                None => writeln!(f, "{:>14}", "-")?,
-            }
-        }
-        Ok(())
+        write!(f, "{table}")
     }
 }
 
-fn error(f: &mut fmt::Formatter<'_>, found: Option<Evaluation>) -> fmt::Result {
-    match found {
-        Some(found) => write!(f, "{:10.4}", found.train_error),
-        None => write!(f, "{:>10}", "-"),
-    }
+fn error(found: Option<Evaluation>) -> String {
+    found.map_or("-".to_owned(), |found| format!("{:.4}", found.train_error))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::text_table::NumberTable;
+
 /// The largest relative difference, in the Frobenius norm of each matrix.
 pub(super) const TOLERANCE: f64 = 1e-8;
 
@@ -188,10 +190,15 @@ impl fmt::Display for Comparison {
                 worst.difference, worst.path
             )?;
         }
-        for deviation in &self.deviations {
-            if deviation.difference > TOLERANCE {
-                write!(f, "\n  {}: {:.1e}", deviation.path, deviation.difference)?;
+        let too_large = |d: &&Deviation| d.difference.is_nan() || d.difference > TOLERANCE;
+        let mut differing = self.deviations.iter().filter(too_large).peekable();
+        if differing.peek().is_some() {
+            let mut table = NumberTable::new(["member", "relative difference"]);
+            for deviation in differing {
+                let difference = format!("{:.1e}", deviation.difference);
+                table.add([deviation.path.clone(), difference]);
             }
+            write!(f, "\n{}", table.to_string().trim_end())?;
         }
         for skipped in &self.skipped {
             write!(f, "\n  {skipped}: not computed")?;

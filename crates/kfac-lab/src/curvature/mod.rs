@@ -7,10 +7,7 @@ mod case;
 mod compare;
 mod network;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -24,12 +21,22 @@ use kfac::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::loss::Loss;
+use crate::{files, loss::Loss, verdict::Verdict};
 use blocks::{block_members, ekfac_members, exact_block, in_rows, trace_pi};
 use build::Builder;
 pub use case::{Case, Damping, Estimator, LossName, Nested, Sharing};
 pub use compare::{Comparison, Deviation};
 use network::CaseNetwork;
+
+/// The members of a result.
+const MEMBERS: [&str; 6] = [
+    "objective",
+    "outputs",
+    "gradient",
+    "blocks",
+    "ekfac",
+    "preconditioned",
+];
 
 /// A curvature case to be computed.
 #[derive(Clone, Debug)]
@@ -40,30 +47,40 @@ pub struct CurvatureOptions {
     pub out: Option<PathBuf>,
 }
 
-/// Computes a case, writes it, prints the comparison; true where nothing differs.
+/// Computes a case, writes it, prints the comparison.
 ///
 /// # Errors
-/// Where the file is missing or malformed, or the curvature is not finite.
-pub fn run(options: &CurvatureOptions) -> Result<bool> {
+/// Where the file is missing or malformed, the curvature is not finite, or the case expects values of
+/// which none can be compared.
+pub fn run(options: &CurvatureOptions) -> Result<Verdict> {
     let case = Case::read(&options.case)?;
     let found = compute(&case).with_context(|| options.case.display().to_string())?;
     if let Some(out) = &options.out {
-        write(out, &found)?;
+        files::write(out, |file| {
+            serde_json::to_writer(&mut *file, &found)?;
+            writeln!(file)
+        })?;
     }
     let Some(expected) = &case.expected else {
-        println!("{}: no expected values in the case", case.name);
-        return Ok(true);
+        println!(
+            "{}: nothing to compare: the case states no expected values",
+            case.name
+        );
+        return Ok(Verdict::NothingExpected);
     };
     let comparison = Comparison::new(expected, &found);
+    ensure!(
+        !comparison.deviations.is_empty(),
+        "{}: none of the expected values could be compared: expected has none of {}",
+        options.case.display(),
+        MEMBERS.join(", ")
+    );
     println!("{}: {comparison}", case.name);
-    Ok(comparison.passed())
-}
-
-fn write(path: &Path, found: &Value) -> Result<()> {
-    let unfinished = path.with_extension("part");
-    fs::write(&unfinished, serde_json::to_string(found)? + "\n")
-        .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    Ok(if comparison.passed() {
+        Verdict::Agrees
+    } else {
+        Verdict::Deviates
+    })
 }
 
 /// The curvature of a case, in the members of the format's `expected`.

@@ -6,6 +6,7 @@ use faer::Mat;
 use serde::Serialize;
 
 use super::{approximations::Approximations, moments::Moments};
+use crate::text_table::NumberTable;
 
 /// A claim of sections 3 and 4, and whether the numbers support it.
 #[derive(Clone, Debug, Serialize)]
@@ -17,6 +18,9 @@ pub struct Claim {
     /// Whether it holds.
     pub holds: bool,
 }
+
+/// How many claims there are; in the type, where none of them can get lost unnoticed.
+pub const CLAIMS: usize = 6;
 
 /// Relative errors by the distance of the two layers: `‖X − Y‖ / ‖Y‖` (Frobenius) over the blocks at
 /// that distance, the diagonal blocks first.
@@ -78,7 +82,7 @@ impl Evidence {
     }
 
     /// The claims, one by one.
-    pub fn claims(&self) -> Vec<Claim> {
+    pub fn claims(&self) -> [Claim; CLAIMS] {
         let beyond = |shares: &[f64]| shares.iter().skip(2).sum::<f64>();
         let (outside, inverse_outside) = (
             beyond(&self.factored_by_distance),
@@ -86,7 +90,7 @@ impl Evidence {
         );
         let far = self.tridiagonal_against_factored.iter().skip(2);
         let far = far.fold(0.0, |worst: f64, error| worst.max(*error));
-        vec![
+        [
             Claim {
                 text: "F-tilde is a good approximation of F",
                 numbers: format!(
@@ -135,11 +139,7 @@ impl Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:38}{:>10}{:>10}{:>10}{:>10}",
-            "distance of the layers", 0, 1, 2, 3
-        )?;
+        let mut table = NumberTable::new(["distance of the layers", "0", "1", "2", "3"]);
         for (name, bands) in [
             ("F-tilde against F", &self.factored_against_exact),
             ("F-hat against F-tilde", &self.tridiagonal_against_factored),
@@ -154,13 +154,10 @@ impl fmt::Display for Evidence {
             ("share of F-tilde", &self.factored_by_distance),
             ("share of its inverse", &self.inverse_by_distance),
         ] {
-            write!(f, "{name:38}")?;
-            for value in bands {
-                write!(f, "{value:>10.4}")?;
-            }
-            writeln!(f)?;
+            let numbers = bands.iter().map(|value| format!("{value:.4}"));
+            table.add([name.to_owned()].into_iter().chain(numbers));
         }
-        Ok(())
+        write!(f, "{table}")
     }
 }
 

@@ -1,9 +1,10 @@
 //! Heat maps of matrices, side by side on one scale.
 
-use std::{fs::File, io::BufWriter, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result};
 use faer::Mat;
+
+use crate::files::{self, WriteError};
 
 /// Pixels of a panel's side.
 const SIDE: usize = 420;
@@ -15,7 +16,11 @@ const DECADES: f64 = 4.0;
 /// Writes the absolute values of some matrices of one size as panels, darker for larger, on a
 /// logarithmic scale that all panels share: black is the largest value of all, white 10⁻⁴ of it.
 /// Thin lines separate the layers' blocks.
-pub(super) fn write_heat_maps(path: &Path, panels: &[&Mat<f64>], block: usize) -> Result<()> {
+pub(super) fn write_heat_maps(
+    path: &Path,
+    panels: &[&Mat<f64>],
+    block: usize,
+) -> Result<(), WriteError> {
     let reduced: Vec<Mat<f64>> = panels.iter().map(|matrix| reduce(matrix)).collect();
     let largest = reduced
         .iter()
@@ -37,8 +42,12 @@ pub(super) fn write_heat_maps(path: &Path, panels: &[&Mat<f64>], block: usize) -
             }
         }
     }
-    write_png(path, (width, SIDE), &pixels)
-        .with_context(|| format!("cannot write {}", path.display()))
+    files::write(path, |file| {
+        let mut encoder = png::Encoder::new(file, width as u32, SIDE as u32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header()?.write_image_data(&pixels)?;
+        Ok(())
+    })
 }
 
 /// The grey of the lines between blocks.
@@ -61,14 +70,6 @@ fn reduce(matrix: &Mat<f64>) -> Mat<f64> {
         let part = matrix.submatrix(rows.start, columns.start, rows.len(), columns.len());
         part.norm_l1() / (rows.len() * columns.len()) as f64
     })
-}
-
-fn write_png(path: &Path, (width, height): (usize, usize), pixels: &[u8]) -> Result<()> {
-    let file = BufWriter::new(File::create(path)?);
-    let mut encoder = png::Encoder::new(file, width as u32, height as u32);
-    encoder.set_color(png::ColorType::Grayscale);
-    encoder.write_header()?.write_image_data(pixels)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,9 +15,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-pub use claims::{Bands, Claim, Evidence};
+pub use claims::{Bands, CLAIMS, Claim, Evidence};
 pub use network::DigitSource;
 
+use crate::{
+    files::{self, WriteError},
+    version::{VERSIONS, Versions},
+};
 use approximations::{Approximations, Damping};
 use heat_map::write_heat_maps;
 use moments::Moments;
@@ -41,6 +45,7 @@ pub struct FiguresOptions {
 /// Everything that is written to `figures.json`.
 #[derive(Clone, Debug, Serialize)]
 struct Numbers {
+    version: Versions,
     digits: DigitSource,
     seed: u64,
     /// Cases that the matrices are means over.
@@ -50,14 +55,14 @@ struct Numbers {
     training_error: f64,
     gamma: f64,
     evidence: Evidence,
-    claims: Vec<Claim>,
+    claims: [Claim; CLAIMS],
 }
 
 /// Makes the figures; returns the claims with what the numbers say of them.
 ///
 /// # Errors
 /// Where the data set has not been fetched, training fails, or a file cannot be written.
-pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
+pub fn run(options: &FiguresOptions) -> Result<[Claim; CLAIMS]> {
     let trained = partly_trained(options)?;
     let moments = Moments::of_middle_layers(&trained.weights, &trained.inputs);
     let damping = Damping::new(&moments, options.gamma);
@@ -65,6 +70,7 @@ pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
     let evidence = Evidence::new(&moments, &matrices);
     write_pictures(&matrices, &options.out)?;
     let numbers = Numbers {
+        version: VERSIONS,
         digits: options.digits,
         seed: options.seed,
         cases: moments.cases(),
@@ -74,9 +80,7 @@ pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
         claims: evidence.claims(),
         evidence,
     };
-    let path = options.out.join("figures.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&numbers)? + "\n")
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    files::write_json(&options.out.join("figures.json"), &numbers)?;
     print(&numbers);
     Ok(numbers.claims)
 }
@@ -84,7 +88,7 @@ pub fn run(options: &FiguresOptions) -> Result<Vec<Claim>> {
 /// The pictures; all panels of one have the same scale.
 fn write_pictures(matrices: &Approximations, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let write = |name: &str, panels: &[&faer::Mat<f64>]| {
+    let write = |name: &str, panels: &[&faer::Mat<f64>]| -> Result<(), WriteError> {
         write_heat_maps(&out.join(name), panels, matrices.layer_size)
     };
     let error = &matrices.exact - &matrices.factored;
@@ -93,7 +97,8 @@ fn write_pictures(matrices: &Approximations, out: &Path) -> Result<()> {
     let approximations = [damped, &matrices.diagonal, &matrices.tridiagonal];
     write("approximations.png", &approximations)?;
     let [diagonal, tridiagonal] = [&matrices.diagonal_inverse, &matrices.tridiagonal_inverse];
-    write("inverses.png", &[inverse, diagonal, tridiagonal])
+    write("inverses.png", &[inverse, diagonal, tridiagonal])?;
+    Ok(())
 }
 
 fn print(numbers: &Numbers) {

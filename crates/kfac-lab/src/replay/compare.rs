@@ -1,10 +1,15 @@
 //! Comparing a replay with the expected values of its case.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::{case::Case, trajectory::Row};
+use super::{
+    case::{Case, Every10},
+    trajectory::Row,
+};
+use crate::{text_table::NumberTable, verdict::Verdict};
 
 /// Deviations allowed beyond the rounding envelope: the growth of rounding differences over the
 /// trajectory, with exact directional derivatives.
@@ -20,11 +25,13 @@ const STOCHASTIC: f64 = 0.03;
 /// The first iteration at which stochastic cases are compared; before it the seeds' paths differ.
 const STOCHASTIC_FROM: u64 = 200;
 
-/// The largest deviation of one field.
+/// The deviations of one field.
 #[derive(Clone, Debug)]
 pub struct FieldDeviation {
     /// The field.
     pub field: &'static str,
+    /// How many numbers were compared.
+    pub compared: usize,
     /// Largest relative deviation.
     pub largest: f64,
     /// The iteration where the deviation is largest in units of its tolerance.
@@ -33,10 +40,10 @@ pub struct FieldDeviation {
     pub worst: f64,
 }
 
-/// All deviations of a replay.
+/// All deviations of a replay; at least one number was compared.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The fields that were compared.
+    /// The fields that the case has.
     pub fields: Vec<FieldDeviation>,
     /// The last iteration that was compared.
     pub until: u64,
@@ -57,53 +64,103 @@ const FIELDS: [Field; 9] = [
 ];
 
 impl Comparison {
-    /// Compares a replay; `None` where the case has no expected values.
-    pub fn new(case: &Case, rows: &[Row]) -> Option<Self> {
+    /// Compares a replay; `None` where the case states no expected values.
+    ///
+    /// # Errors
+    /// Where it states some, and none of them can be compared, or one is no number.
+    pub fn new(case: &Case, rows: &[Row]) -> Result<Option<Self>> {
         if let Some(expected) = &case.every_10 {
-            let pairs = expected.k.iter().zip(&expected.h_train);
-            let entries = pairs
-                .filter(|(k, _)| **k >= STOCHASTIC_FROM)
-                .filter_map(|(&k, &h)| {
-                    let row = rows.get(usize::try_from(k).ok()?.checked_sub(1)?)?;
-                    Some((k, row.h_after, h, STOCHASTIC))
-                });
-            let until = rows.len() as u64;
-            return Some(Self {
-                fields: vec![deviation("h_train", entries)],
-                until,
-            });
+            return Self::stochastic(expected, rows).map(Some);
         }
-        let scalars = case.scalars.as_ref()?;
-        let until = case
-            .rounding
-            .as_ref()
-            .map_or(rows.len() as u64, |r| r.compare_until_k);
-        let fields = FIELDS.iter().filter_map(|&(field, get)| {
-            let column = scalars.get(field)?;
-            let entries = rows
-                .iter()
-                .take_while(|row| row.k <= until)
-                .filter_map(|row| {
-                    let index = row.k as usize - 1;
-                    let expected = column.get(index).and_then(Value::as_f64)?;
-                    Some((
-                        row.k,
-                        get(row).unwrap_or(f64::NAN),
-                        expected,
-                        tolerance(case, field, index),
-                    ))
+        if let Some(scalars) = &case.scalars {
+            return Self::deterministic(case, scalars, rows).map(Some);
+        }
+        ensure!(
+            case.rounding.is_none(),
+            "there is a rounding envelope, but scalars, the expected values, are missing"
+        );
+        Ok(None)
+    }
+
+    fn stochastic(expected: &Every10, rows: &[Row]) -> Result<Self> {
+        let mut deviation = FieldDeviation::none("h_train");
+        for (&k, &expected) in expected.k.iter().zip(&expected.h_train) {
+            let row = usize::try_from(k)
+                .ok()
+                .and_then(|k| rows.get(k.checked_sub(1)?));
+            if let Some(row) = row.filter(|_| k >= STOCHASTIC_FROM) {
+                deviation.add(&Compared {
+                    k,
+                    found: row.h_after,
+                    expected,
+                    tolerance: STOCHASTIC,
                 });
-            Some(deviation(field, entries))
-        });
-        Some(Self {
-            fields: fields.collect(),
-            until,
+            }
+        }
+        ensure!(
+            deviation.compared > 0,
+            "none of the expected values could be compared: every_10 has no h_train at an iteration from \
+             {STOCHASTIC_FROM} to {}, the last one",
+            rows.len()
+        );
+        Ok(Self {
+            fields: vec![deviation],
+            until: rows.len() as u64,
         })
     }
 
+    fn deterministic(
+        case: &Case,
+        scalars: &BTreeMap<String, Vec<Value>>,
+        rows: &[Row],
+    ) -> Result<Self> {
+        let last = rows.len() as u64;
+        let until = case
+            .rounding
+            .as_ref()
+            .map_or(last, |rounding| rounding.compare_until_k);
+        let until = until.min(last);
+        let mut fields = Vec::new();
+        for (field, get) in FIELDS {
+            let Some(column) = scalars.get(field) else {
+                continue;
+            };
+            let mut deviation = FieldDeviation::none(field);
+            let pairs = rows.iter().zip(column).enumerate();
+            for (index, (row, value)) in pairs.take_while(|(_, (row, _))| row.k <= until) {
+                let expected = match value {
+                    Value::Null => continue,
+                    Value::Number(number) => number.as_f64(),
+                    _ => None,
+                };
+                let Some(expected) = expected else {
+                    bail!("scalars: {field} at k = {} is {value}, not a number", row.k);
+                };
+                deviation.add(&Compared {
+                    k: row.k,
+                    found: get(row).unwrap_or(f64::NAN),
+                    expected,
+                    tolerance: tolerance(case, field, index),
+                });
+            }
+            fields.push(deviation);
+        }
+        ensure!(
+            fields.iter().any(|field| field.compared > 0),
+            "none of the expected values could be compared: scalars has no number of {} up to iteration \
+             {until} (the last one, or compare_until_k)",
+            FIELDS.map(|(field, _)| field).join(", ")
+        );
+        Ok(Self { fields, until })
+    }
+
     /// Whether every field stays within its tolerance.
-    pub fn passed(&self) -> bool {
-        self.fields.iter().all(|field| field.worst <= 1.0)
+    pub fn verdict(&self) -> Verdict {
+        if self.fields.iter().all(|field| field.worst <= 1.0) {
+            Verdict::Agrees
+        } else {
+            Verdict::Deviates
+        }
     }
 }
 
@@ -115,66 +172,66 @@ fn tolerance(case: &Case, field: &str, index: usize) -> f64 {
     ENVELOPE * envelope + FLOOR
 }
 
-/// The largest deviation among `(iteration, found, expected, tolerance)`.
-fn deviation(
-    field: &'static str,
-    entries: impl Iterator<Item = (u64, f64, f64, f64)>,
-) -> FieldDeviation {
-    let mut result = FieldDeviation {
-        field,
-        largest: 0.0,
-        iteration: 0,
-        worst: 0.0,
-    };
-    for (k, found, expected, tolerance) in entries {
-        let scale = expected.abs().max(f64::MIN_POSITIVE);
-        let difference = (found - expected).abs() / scale;
+/// A number with the one expected.
+struct Compared {
+    k: u64,
+    found: f64,
+    expected: f64,
+    tolerance: f64,
+}
+
+impl FieldDeviation {
+    fn none(field: &'static str) -> Self {
+        Self {
+            field,
+            compared: 0,
+            largest: 0.0,
+            iteration: 0,
+            worst: 0.0,
+        }
+    }
+
+    fn add(&mut self, compared: &Compared) {
+        let scale = compared.expected.abs().max(f64::MIN_POSITIVE);
+        let difference = (compared.found - compared.expected).abs() / scale;
         // A NaN is no agreement.
         let relative = if difference.is_nan() {
             f64::INFINITY
         } else {
             difference
         };
-        result.largest = result.largest.max(relative);
-        if relative / tolerance > result.worst {
-            result.worst = relative / tolerance;
-            result.iteration = k;
+        self.compared += 1;
+        self.largest = self.largest.max(relative);
+        if relative / compared.tolerance > self.worst {
+            self.worst = relative / compared.tolerance;
+            self.iteration = compared.k;
         }
     }
-    result
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.passed() { "agrees" } else { "DEVIATES" };
+        let verdict = match self.verdict() {
+            Verdict::Agrees => "agrees",
+            _ => "DEVIATES",
+        };
         writeln!(
             f,
             "{verdict} with the expected values up to iteration {}",
             self.until
         )?;
-        writeln!(
-            f,
-            "  {:18} {:>12} {:>16}",
-            "field", "largest", "of tolerance"
-        )?;
+        let mut table = NumberTable::new(["field", "numbers", "largest", "of tolerance", "at k"]);
         for field in &self.fields {
-            let FieldDeviation {
-                field,
-                largest,
-                iteration,
-                worst,
-            } = field;
-            let place = if *iteration > 0 {
-                format!(" at k = {iteration}")
-            } else {
-                String::new()
-            };
-            writeln!(
-                f,
-                "  {field:18} {largest:>12.2e} {:>15.3}%{place}",
-                100.0 * worst
-            )?;
+            let mut row = vec![field.field.to_owned(), field.compared.to_string()];
+            if field.compared > 0 {
+                let worst = 100.0 * field.worst;
+                row.extend([format!("{:.2e}", field.largest), format!("{worst:.3}%")]);
+            }
+            if field.iteration > 0 {
+                row.push(field.iteration.to_string());
+            }
+            table.add(row);
         }
-        Ok(())
+        write!(f, "{table}")
     }
 }

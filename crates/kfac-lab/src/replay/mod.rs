@@ -9,7 +9,6 @@ mod problem;
 mod trajectory;
 
 use std::{
-    fs,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -17,7 +16,12 @@ use std::{
 use anyhow::{Context, Result};
 use kfac::Kfac;
 
-use crate::{loss::Loss, network::Mlp};
+use crate::{
+    files::{self, WriteError},
+    loss::Loss,
+    network::Mlp,
+    verdict::Verdict,
+};
 pub use case::Case;
 pub use compare::{Comparison, FieldDeviation};
 use problem::Problem;
@@ -35,11 +39,12 @@ pub struct ReplayOptions {
     pub seed: u64,
 }
 
-/// Runs a case, writes the rows, prints the comparison; true where nothing exceeds its tolerance.
+/// Runs a case, writes the rows, prints the comparison.
 ///
 /// # Errors
-/// Where a file is missing or malformed, or a step is refused.
-pub fn run(options: &ReplayOptions) -> Result<bool> {
+/// Where a file is missing or malformed, a step is refused, or the case expects values of which none
+/// can be compared.
+pub fn run(options: &ReplayOptions) -> Result<Verdict> {
     let case = Case::read(&options.case)?;
     let problem = Problem::read(&case, &options.case)?;
     let rows = replay(&case, &problem, options.seed)?;
@@ -51,27 +56,26 @@ pub fn run(options: &ReplayOptions) -> Result<bool> {
         case.problem,
         case.config_name.as_deref().unwrap_or("")
     );
-    let Some(comparison) = Comparison::new(&case, &rows) else {
+    let comparison =
+        Comparison::new(&case, &rows).with_context(|| options.case.display().to_string())?;
+    let Some(comparison) = comparison else {
         println!(
-            "{name}: {} iterations, no expected values in the case",
+            "{name}: {} iterations, nothing to compare: the case states no expected values",
             rows.len()
         );
-        return Ok(true);
+        return Ok(Verdict::NothingExpected);
     };
     println!("{name}: {comparison}");
-    Ok(comparison.passed())
+    Ok(comparison.verdict())
 }
 
-fn write_rows(path: &Path, rows: &[Row]) -> Result<()> {
-    let mut text = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut text, row)?;
-        writeln!(text)?;
-    }
-    let unfinished = path.with_extension("part");
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+fn write_rows(path: &Path, rows: &[Row]) -> Result<(), WriteError> {
+    files::write(path, |file| {
+        rows.iter().try_for_each(|row| {
+            serde_json::to_writer(&mut *file, row)?;
+            writeln!(file)
+        })
+    })
 }
 
 /// A network and the optimizer that trains it.

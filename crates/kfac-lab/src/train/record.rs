@@ -11,7 +11,7 @@ use kfac::StepReport;
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::Evaluation;
-use crate::methods::StepSummary;
+use crate::{files, methods::StepSummary};
 
 /// A line of `steps.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,9 +93,7 @@ impl RunFolder {
     /// # Errors
     /// Where it cannot be written.
     pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        let path = self.path.join("config.json");
-        fs::write(&path, serde_json::to_string_pretty(config)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))
+        Ok(files::write_json(&self.path.join("config.json"), config)?)
     }
 
     /// Appends a line to `steps.jsonl`.

@@ -5,7 +5,7 @@ use std::fmt;
 use kfac::StepOutcome;
 
 use super::{Evaluation, StepRecord, TrainOptions};
-use crate::task::TaskData;
+use crate::{task::TaskData, text_table::NumberTable};
 
 /// The result of a run in a few lines.
 #[derive(Clone, Debug)]
@@ -70,11 +70,7 @@ impl fmt::Display for Summary {
             "{} iterations in {:.1} s of training ({per_step:.0} ms each)",
             self.iterations, self.seconds
         )?;
-        writeln!(
-            f,
-            "{:18}{:>14}{:>16}{:>16}",
-            "", "objective", "training", "test"
-        )?;
+        let mut table = NumberTable::new(["", "objective", "training", "test"]);
         let rows = [
             ("at the start", self.first),
             ("at the end", self.last),
@@ -82,17 +78,15 @@ impl fmt::Display for Summary {
         ];
         for (name, evaluation) in rows {
             if let Some(e) = evaluation {
-                let Evaluation {
-                    train_objective,
-                    train_error,
-                    test_error,
-                } = e;
-                writeln!(
-                    f,
-                    "{name:18}{train_objective:>14.4}{train_error:>16.5}{test_error:>16.5}"
-                )?;
+                let numbers = [e.train_objective, e.train_error, e.test_error];
+                table.add(
+                    [name.to_owned()]
+                        .into_iter()
+                        .chain(numbers.map(|x| format!("{x:.5}"))),
+                );
             }
         }
+        write!(f, "{table}")?;
         writeln!(f, "(training, test: mean {} a case)", self.error_name)?;
         if let Some((lambda, gamma)) = self.damping {
             writeln!(f, "final damping: λ {lambda:.4}, γ {gamma:.4}")?;

@@ -1,0 +1,120 @@
+//! Files that appear whole or not at all.
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use tempfile::{Builder, NamedTempFile};
+
+/// A file that could not be written; an older one of that name is as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}", path.display())]
+pub struct WriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Writes a file beside its place with `fill`, then moves it there, over an older one.
+///
+/// # Errors
+/// Where `fill` fails, or the file cannot be made or moved; its folder must exist.
+pub fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    let written = unfinished(path).and_then(|mut file| {
+        let mut buffer = BufWriter::new(&mut file);
+        fill(&mut buffer)?;
+        buffer.flush()?;
+        drop(buffer);
+        file.persist(path).map_err(io::Error::from)
+    });
+    let failed = |source| WriteError {
+        path: path.to_owned(),
+        source,
+    };
+    written.map(|_| ()).map_err(failed)
+}
+
+/// Writes a value as JSON for people to read.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError> {
+    write(path, |file| {
+        serde_json::to_writer_pretty(&mut *file, value)?;
+        writeln!(file)
+    })
+}
+
+/// An empty file in the folder of `path`, with the permissions of any new file.
+fn unfinished(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = Builder::new();
+    builder.prefix(".unfinished-");
+    // Temporary files are for their owner alone unless told otherwise; the umask still applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn write_text(path: &Path, text: &str) -> Result<(), WriteError> {
+        write(path, |file| file.write_all(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_text(&path, "older").unwrap();
+        write_text(&path, "newer").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "newer");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_older_file_and_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_text(&path, "older").unwrap();
+        let error = write(&path, |file| {
+            file.write_all(b"half of the ne")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(error.unwrap_err().to_string().contains("file"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "older");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let in_no_folder = folder.path().join("missing/file");
+        let error = write_text(&in_no_folder, "").unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("missing/file"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_permissions_are_those_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let file = fs::metadata(folder.path().join(name)).unwrap();
+            file.permissions().mode()
+        };
+        fs::write(folder.path().join("plain"), "").unwrap();
+        write_text(&folder.path().join("whole"), "").unwrap();
+        assert_eq!(mode("whole"), mode("plain"));
+    }
+}
