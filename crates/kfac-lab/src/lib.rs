@@ -12,6 +12,7 @@ pub mod figures;
 pub mod files;
 pub mod initialise;
 pub mod loss;
+mod matrix;
 mod median;
 mod memory;
 pub mod methods;

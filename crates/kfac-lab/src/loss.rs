@@ -1,9 +1,9 @@
 //! The losses by name, and the errors that are reported beside them.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
-use kfac::{
-    Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution, RandomStream,
-};
+use kfac::{Bernoulli, Categorical, CategoricalSequence, Gaussian, PredictiveDistribution};
 use serde::{Deserialize, Serialize};
 
 /// The predictive distribution of a task's outputs.
@@ -23,13 +23,26 @@ pub enum Loss {
     },
 }
 
+/// A loss as K-FAC takes it, chosen at run time.
+pub type Distribution = Arc<dyn PredictiveDistribution>;
+
 impl Loss {
+    /// The predictive distribution.
+    pub fn distribution(self) -> Distribution {
+        match self {
+            Self::Bernoulli => Arc::new(Bernoulli),
+            Self::Categorical => Arc::new(Categorical),
+            Self::Gaussian => Arc::new(Gaussian),
+            Self::CategoricalSequence { classes } => Arc::new(CategoricalSequence { classes }),
+        }
+    }
+
     /// The summed error of some cases as people read it: the squared error of the predictions, or
     /// the number of misclassified cases.
     pub fn error(self, outputs: Tensor<2>, targets: Tensor<2>) -> f64 {
         let squared = |predictions: Tensor<2>| {
             let residual = predictions - targets.clone();
-            kfac::linalg::host::sum(residual.clone() * residual)
+            crate::matrix::sum(residual.clone() * residual)
         };
         match self {
             Self::Bernoulli => squared(burn::tensor::activation::sigmoid(outputs)),
@@ -59,62 +72,5 @@ fn misclassified(outputs: &Tensor<2>, targets: &Tensor<2>) -> f64 {
     let best = outputs.clone().max_dim(1);
     let of_target = (outputs.clone() * targets.clone()).sum_dim(1);
     let wrong = of_target.lower(best).float();
-    kfac::linalg::host::sum(wrong)
-}
-
-impl PredictiveDistribution for Loss {
-    fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        match self {
-            Self::Bernoulli => Bernoulli.negative_log_likelihood(outputs, targets),
-            Self::Categorical => Categorical.negative_log_likelihood(outputs, targets),
-            Self::Gaussian => Gaussian.negative_log_likelihood(outputs, targets),
-            &Self::CategoricalSequence { classes } => {
-                CategoricalSequence { classes }.negative_log_likelihood(outputs, targets)
-            }
-        }
-    }
-
-    fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Bernoulli => Bernoulli.output_gradient(outputs, targets),
-            Self::Categorical => Categorical.output_gradient(outputs, targets),
-            Self::Gaussian => Gaussian.output_gradient(outputs, targets),
-            &Self::CategoricalSequence { classes } => {
-                CategoricalSequence { classes }.output_gradient(outputs, targets)
-            }
-        }
-    }
-
-    fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
-        match self {
-            Self::Bernoulli => Bernoulli.sample(outputs, random),
-            Self::Categorical => Categorical.sample(outputs, random),
-            Self::Gaussian => Gaussian.sample(outputs, random),
-            &Self::CategoricalSequence { classes } => {
-                CategoricalSequence { classes }.sample(outputs, random)
-            }
-        }
-    }
-
-    fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Bernoulli => Bernoulli.fisher_factor_product(outputs, vectors),
-            Self::Categorical => Categorical.fisher_factor_product(outputs, vectors),
-            Self::Gaussian => Gaussian.fisher_factor_product(outputs, vectors),
-            &Self::CategoricalSequence { classes } => {
-                CategoricalSequence { classes }.fisher_factor_product(outputs, vectors)
-            }
-        }
-    }
-
-    fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Bernoulli => Bernoulli.fisher_factor_transpose_product(outputs, vectors),
-            Self::Categorical => Categorical.fisher_factor_transpose_product(outputs, vectors),
-            Self::Gaussian => Gaussian.fisher_factor_transpose_product(outputs, vectors),
-            &Self::CategoricalSequence { classes } => {
-                CategoricalSequence { classes }.fisher_factor_transpose_product(outputs, vectors)
-            }
-        }
-    }
+    crate::matrix::sum(wrong)
 }

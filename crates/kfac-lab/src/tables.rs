@@ -1,7 +1,10 @@
 //! Parameter tables of known networks: what K-FAC does with each of their parameters.
 
 use burn::tensor::{Device, Tensor};
-use kfac::{LayerOptions, Layers, Network, ParameterTable, ScaleShiftBlock, WeightSharing};
+use kfac::{
+    Network, ParameterTable, ScaleShiftBlock, WeightSharing,
+    blocks::{BlockOptions, Blocks},
+};
 
 use crate::{
     network::{ImageEncoder, LeNet, ResNet},
@@ -22,11 +25,9 @@ pub enum KnownNetwork {
 impl KnownNetwork {
     /// The parameter table.
     pub fn table(self, sharing: WeightSharing, scale_shift: ScaleShiftBlock) -> ParameterTable {
-        let options = LayerOptions {
-            sharing,
-            sharing_of: Vec::new(),
-            scale_shift,
-        };
+        let mut options = BlockOptions::default();
+        options.sharing = sharing;
+        options.scale_shift = scale_shift;
         let device = Device::flex().autodiff();
         let place = (&device, Precision::F32);
         let image = Tensor::zeros([1, 28 * 28], &device);
@@ -41,6 +42,6 @@ impl KnownNetwork {
     }
 }
 
-fn table<M: Network>(model: &M, example: &M::Input, options: &LayerOptions) -> ParameterTable {
-    Layers::discover(model, example, options).1
+fn table<M: Network>(model: &M, example: &M::Input, options: &BlockOptions) -> ParameterTable {
+    Blocks::discover(model, example, options).1
 }

@@ -68,7 +68,9 @@ pub enum StepError {
         layer: String,
     },
     /// A block structure made no block of a batch.
-    #[error("the block structure of layer `{layer}` cannot make a block of the factors that it summed")]
+    #[error(
+        "the block structure of layer `{layer}` cannot make a block of the factors that it summed"
+    )]
     NoBlock {
         /// Path of the layer.
         layer: String,

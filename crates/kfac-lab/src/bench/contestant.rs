@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
-use kfac::{Batch, optim::PhaseTimes};
+use kfac::{Batch, PhaseTimes};
 
 use crate::{
     loss::Loss,

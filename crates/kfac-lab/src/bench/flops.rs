@@ -1,6 +1,6 @@
 //! What a step's arithmetic needs (section 8).
 
-use kfac::{BlockStructure, InverseStructure, KfacConfig, Layer, optim::Phase};
+use kfac::{InverseStructure, KfacConfig, Layer, ParameterAction, Phase};
 
 /// Floating-point operations that a step of K-FAC needs, a phase at a time, averaged over the periods.
 ///
@@ -48,10 +48,11 @@ pub(super) struct LayerFlops {
 impl LayerFlops {
     /// `None` for a layer whose block is no Kronecker product: its arithmetic does not count.
     pub(super) fn of(layer: &Layer) -> Option<Self> {
-        (layer.structure == BlockStructure::Kronecker).then(|| Self {
+        let product = matches!(layer.action, ParameterAction::Product { .. });
+        product.then(|| Self {
             a: layer.activation_dimension() as f64,
             b: layer.gradient_dimension() as f64,
-            groups: layer.kind.groups() as f64,
+            groups: layer.action.groups() as f64,
             positions: layer.positions as f64,
         })
     }
@@ -71,11 +72,11 @@ impl StepFlops<'_> {
         let config = self.config;
         match phase {
             Phase::Gradient => self.gradient(),
-            Phase::CurvaturePass => config.statistics_fraction * self.pass(),
+            Phase::CurvaturePass => config.curvature.statistics_fraction * self.pass(),
             Phase::FactorUpdate => self.factors(),
             Phase::Inverse => {
                 let an_iteration = |period: u64| 1.0 / period as f64;
-                let refreshes = an_iteration(config.inverse_period);
+                let refreshes = an_iteration(config.curvature.inverse_period);
                 self.inverse() * (refreshes + 2.0 * an_iteration(config.gamma_period))
             }
             Phase::Proposal => self.proposal() * self.candidates(),
@@ -112,7 +113,9 @@ impl StepFlops<'_> {
             .iter()
             .map(|layer| layer.positions * layer.groups * (layer.a * layer.a + layer.b * layer.b));
         let between = self.links().map(|([a, b], [c, d])| a * c + b * d);
-        2.0 * self.config.statistics_fraction * self.cases as f64 * own.chain(between).sum::<f64>()
+        2.0 * self.config.curvature.statistics_fraction
+            * self.cases as f64
+            * own.chain(between).sum::<f64>()
     }
 
     fn inverse(&self) -> f64 {
@@ -141,7 +144,7 @@ impl StepFlops<'_> {
     fn links(&self) -> impl Iterator<Item = ([f64; 2], [f64; 2])> {
         let pairs = self.layers.windows(2);
         let pairs = pairs.map(|pair| (pair[0].dimensions(), pair[1].dimensions()));
-        let linked = self.config.structure == InverseStructure::BlockTridiagonal;
+        let linked = self.config.curvature.structure == InverseStructure::BlockTridiagonal;
         pairs.take_while(move |_| linked)
     }
 }
@@ -185,11 +188,11 @@ mod tests {
             layers: vec![layer; layers],
             cases,
         };
-        let (tau1, tau2) = (config.statistics_fraction, config.model_fraction);
+        let (tau1, tau2) = (config.curvature.statistics_fraction, config.model_fraction);
         let [t1, t2, t3] = [
             config.lambda_period as f64,
             config.gamma_period as f64,
-            config.inverse_period as f64,
+            config.curvature.inverse_period as f64,
         ];
         let passes = 2.0 + tau1 + 4.0 * (1.0 + 2.0 / t2) * tau2 + 1.0 / t1;
         let of_cases = 2.0 * (passes + 1.0 + 2.0 * tau1) * cases as f64 * d.powi(2);

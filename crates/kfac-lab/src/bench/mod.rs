@@ -9,8 +9,11 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Distribution, Tensor};
-use faer::Mat;
-use kfac::{InverseStructure, KfacConfig, LayerOptions, Layers, linalg::factorise};
+use faer::{Mat, Side, linalg::solvers::DenseSolveCore};
+use kfac::{
+    InverseStructure, KfacConfig,
+    blocks::{BlockOptions, Blocks},
+};
 
 use crate::{
     methods::MethodConfig,
@@ -76,12 +79,13 @@ pub fn run(options: &BenchOptions, data: &TaskData) -> Result<Bench> {
 /// Makes each thread reserve the scratch memory of the linear algebra now: address space, most of which
 /// is never used, and which would else be counted to whoever comes first.
 fn reserve_scratch() -> Result<()> {
-    let reserve = || factorise(&Mat::<f32>::identity(128, 128), 1.0).map(|_| ());
-    reserve()?;
-    rayon::broadcast(|_| reserve())
-        .into_iter()
-        .collect::<Result<(), _>>()?;
-    Ok(())
+    let reserve = || {
+        let factor = Mat::<f32>::identity(128, 128).llt(Side::Lower);
+        factor.map(|factor| drop(factor.inverse()))
+    };
+    let reserved = std::iter::once(reserve()).chain(rayon::broadcast(|_| reserve()));
+    let reserved: Result<(), _> = reserved.collect();
+    reserved.map_err(|error| anyhow::anyhow!("the identity cannot be factorised: {error:?}"))
 }
 
 fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<BatchBench> {
@@ -108,9 +112,9 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
             }
         }
     }
-    let (layers, _) = Layers::discover(&model()?, &example, &LayerOptions::default());
+    let (blocks, _) = Blocks::discover(&model()?, &example, &BlockOptions::default());
     let measured = Measured {
-        layers: &layers,
+        layers: blocks.layers(),
         batch: size,
         products: &products,
         contestants: &contestants,
@@ -122,16 +126,14 @@ fn bench_batch(options: &BenchOptions, data: &TaskData, size: usize) -> Result<B
 fn period(config: &KfacConfig) -> u64 {
     config
         .gamma_period
-        .max(config.inverse_period)
+        .max(config.curvature.inverse_period)
         .max(config.lambda_period)
 }
 
 fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
     let kfac = |structure| {
-        let config = KfacConfig {
-            structure,
-            ..options.kfac.clone()
-        };
+        let config = options.kfac.clone();
+        let config = config.map_curvature(|curvature| curvature.with_structure(structure));
         MethodConfig::Kfac(Box::new(config))
     };
     let sgd = MethodConfig::Sgd {

@@ -1,6 +1,6 @@
 //! The figures.
 
-use kfac::{Layers, optim::Phase};
+use kfac::{Layers, Phase};
 use serde::Serialize;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kfac::optim::Phase;
+use kfac::Phase;
 
 use super::{BatchBench, Bench};
 use crate::{precision::Precision, text_table::NumberTable};

@@ -5,8 +5,8 @@ use std::{path::PathBuf, str::FromStr, sync::atomic::Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use kfac::{
-    BatchSchedule, DampingScheme, DirectionalDerivatives, Eigenvalues, InverseMethod,
-    InverseStructure, KfacConfig, Momentum, PiNorm, ScaleShiftBlock, WeightSharing,
+    BatchSchedule, CurvatureConfig, DampingScheme, DirectionalDerivatives, Eigenvalues,
+    InverseMethod, InverseStructure, KfacConfig, Momentum, ScaleShiftBlock, WeightSharing,
 };
 
 use crate::{
@@ -136,26 +136,26 @@ pub(super) struct KfacArguments {
     #[arg(long, value_name = "FRACTION")]
     model_fraction: Option<f64>,
     /// Structure of the approximate inverse
-    #[arg(long, value_enum, value_name = "STRUCTURE", default_value_t = Structure::Diagonal)]
-    inverse: Structure,
+    #[arg(long, value_enum, value_name = "STRUCTURE", default_value_t)]
+    inverse: InverseStructure,
     /// How the damped blocks are inverted
-    #[arg(long, value_enum, default_value_t = Method::Automatic)]
-    inverse_method: Method,
+    #[arg(long, value_enum, default_value_t)]
+    inverse_method: InverseMethod,
     /// How γ damps the blocks [default: trace, with corrected eigenvalues exact]
     #[arg(long, value_enum)]
-    damping: Option<Damping>,
+    damping: Option<DampingScheme>,
     /// Rescale the proposal alone, without the last step as a second direction
     #[arg(long)]
     no_momentum: bool,
     /// Eigenvalues of the blocks in their Kronecker eigenbases (EKFAC); corrected ones need exact damping
-    #[arg(long, value_enum, default_value_t = Spectrum::Kronecker)]
-    eigenvalues: Spectrum,
+    #[arg(long, value_enum, default_value_t)]
+    eigenvalues: Eigenvalues,
     /// How the positions at which a layer's weights are shared count
-    #[arg(long, value_enum, default_value_t = Sharing::Expand)]
-    weight_sharing: Sharing,
+    #[arg(long, value_enum, default_value_t)]
+    weight_sharing: WeightSharing,
     /// The blocks of normalisations' scales and shifts
-    #[arg(long, value_enum, default_value_t = ScaleShift::Diagonal)]
-    scale_shift: ScaleShift,
+    #[arg(long, value_enum, default_value_t)]
+    scale_shift: ScaleShiftBlock,
     /// Differences instead of the network's exact directional derivatives
     #[arg(long)]
     central_differences: bool,
@@ -175,62 +175,6 @@ enum Preset {
     ReleasedCode,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Structure {
-    /// Block-diagonal: each layer on its own
-    Diagonal,
-    /// Block-tridiagonal: each layer with the next; more progress an iteration, at more cost
-    Tridiagonal,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Method {
-    /// The cheapest one
-    Automatic,
-    /// Cholesky factorisations, and a series for the block-tridiagonal structure
-    Cholesky,
-    /// Eigendecompositions
-    Eigen,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Damping {
-    /// Factored Tikhonov, π from the traces
-    Trace,
-    /// Factored Tikhonov, π from the Frobenius norms
-    Frobenius,
-    /// Factored Tikhonov, π = 1
-    One,
-    /// Exact Tikhonov
-    Exact,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Spectrum {
-    /// Products of the factors' eigenvalues
-    Kronecker,
-    /// Second moments of each case's gradient
-    PerCase,
-    /// Squares of the batch's mean gradient
-    BatchMean,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Sharing {
-    /// Each on its own
-    Expand,
-    /// Those of a case together
-    Reduce,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScaleShift {
-    /// Their diagonals
-    Diagonal,
-    /// All elements
-    Full,
-}
-
 impl KfacArguments {
     /// The task as the preset's authors train it.
     pub(super) fn task(&self, task: Task) -> Task {
@@ -241,13 +185,29 @@ impl KfacArguments {
     }
 
     /// The damping asked for; where nothing is said, the one that the eigenvalues allow.
-    fn damping_scheme(&self) -> DampingScheme {
-        let factored = |pi| DampingScheme::FactoredTikhonov { pi };
-        match (self.damping, self.eigenvalues) {
-            (None, Spectrum::Kronecker) | (Some(Damping::Trace), _) => factored(PiNorm::Trace),
-            (Some(Damping::Frobenius), _) => factored(PiNorm::Frobenius),
-            (Some(Damping::One), _) => factored(PiNorm::One),
-            (None | Some(Damping::Exact), _) => DampingScheme::ExactTikhonov,
+    fn damping(&self) -> DampingScheme {
+        let allowed = match self.eigenvalues {
+            Eigenvalues::Kronecker => DampingScheme::default(),
+            Eigenvalues::PerCase | Eigenvalues::BatchMean => DampingScheme::ExactTikhonov,
+        };
+        self.damping.unwrap_or(allowed)
+    }
+
+    fn curvature(&self, preset: CurvatureConfig, seed: u64) -> CurvatureConfig {
+        CurvatureConfig {
+            inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
+            statistics_fraction: self
+                .statistics_fraction
+                .unwrap_or(preset.statistics_fraction),
+            structure: self.inverse,
+            inverse_method: self.inverse_method,
+            damping: self.damping(),
+            eigenvalues: self.eigenvalues,
+            weight_sharing: self.weight_sharing,
+            scale_shift: self.scale_shift,
+            chunk_size: self.chunk.unwrap_or(preset.chunk_size),
+            seed,
+            ..preset
         }
     }
 
@@ -258,52 +218,23 @@ impl KfacArguments {
             Preset::Paper => KfacConfig::paper(),
             Preset::ReleasedCode => KfacConfig::released_code(),
         };
-        let derivatives = if self.central_differences {
-            DirectionalDerivatives::CentralDifferences
-        } else {
-            DirectionalDerivatives::Automatic
-        };
+        let preset = preset.map_curvature(|curvature| self.curvature(curvature, seed));
         KfacConfig {
             l2: task.l2,
             initial_lambda: self.lambda.unwrap_or(task.initial_lambda),
             lambda_period: self.lambda_period.unwrap_or(preset.lambda_period),
             gamma_period: self.gamma_period.unwrap_or(preset.gamma_period),
-            inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
-            statistics_fraction: self
-                .statistics_fraction
-                .unwrap_or(preset.statistics_fraction),
             model_fraction: self.model_fraction.unwrap_or(preset.model_fraction),
-            structure: match self.inverse {
-                Structure::Diagonal => InverseStructure::BlockDiagonal,
-                Structure::Tridiagonal => InverseStructure::BlockTridiagonal,
-            },
-            inverse_method: match self.inverse_method {
-                Method::Automatic => InverseMethod::Automatic,
-                Method::Cholesky => InverseMethod::Cholesky,
-                Method::Eigen => InverseMethod::Eigen,
-            },
-            damping: self.damping_scheme(),
-            eigenvalues: match self.eigenvalues {
-                Spectrum::Kronecker => Eigenvalues::Kronecker,
-                Spectrum::PerCase => Eigenvalues::PerCase,
-                Spectrum::BatchMean => Eigenvalues::BatchMean,
-            },
-            weight_sharing: match self.weight_sharing {
-                Sharing::Expand => WeightSharing::Expand,
-                Sharing::Reduce => WeightSharing::Reduce,
-            },
-            scale_shift: match self.scale_shift {
-                ScaleShift::Diagonal => ScaleShiftBlock::Diagonal,
-                ScaleShift::Full => ScaleShiftBlock::Full,
-            },
             momentum: if self.no_momentum {
                 Momentum::None
             } else {
                 Momentum::Adaptive
             },
-            derivatives,
-            chunk_size: self.chunk.unwrap_or(preset.chunk_size),
-            seed,
+            derivatives: if self.central_differences {
+                DirectionalDerivatives::CentralDifferences
+            } else {
+                DirectionalDerivatives::Automatic
+            },
             ..preset
         }
     }

@@ -7,16 +7,43 @@ use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    KroneckerFactors, Layer, LayerFactors,
-    curvature::EigenInverse,
+    Layer,
+    blocks::{
+        BlockEstimate, DiagonalFactors, EigenBasis, FullFactors, GroupedFactors, KroneckerFactors,
+        OneHotFactors,
+    },
     damping::factored_pi,
-    linalg::{host, kronecker},
 };
 use serde_json::{Map, Value, json};
 
-/// A device matrix on the host, in double precision.
-pub(super) fn matrix(tensor: &Tensor<2>) -> Mat<f64> {
-    host::to_host(tensor)
+use crate::matrix::{kronecker, of_tensor as matrix, values};
+
+/// An estimate of one of the library's own structures.
+pub(super) enum Known<'a> {
+    Kronecker(&'a KroneckerFactors),
+    Groups(&'a [KroneckerFactors]),
+    OneHot(&'a OneHotFactors),
+    Full(&'a Tensor<2>),
+    Diagonal(&'a Tensor<2>),
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(estimate: &'a dyn BlockEstimate) -> Option<Self> {
+        let kronecker = || estimate.downcast().map(Self::Kronecker);
+        let groups = || estimate.downcast().map(|GroupedFactors(g)| Self::Groups(g));
+        let one_hot = || estimate.downcast().map(Self::OneHot);
+        let full = || estimate.downcast().map(|FullFactors(f)| Self::Full(f));
+        let diagonal = || {
+            estimate
+                .downcast()
+                .map(|DiagonalFactors(d)| Self::Diagonal(d))
+        };
+        kronecker()
+            .or_else(groups)
+            .or_else(one_hot)
+            .or_else(full)
+            .or_else(diagonal)
+    }
 }
 
 /// A matrix as nested lists.
@@ -46,14 +73,14 @@ pub(super) fn reordered(block: &Mat<f64>, layer: &Layer) -> Mat<f64> {
 /// The members of a layer's block in the format.
 pub(super) fn block_members(
     layer: &Layer,
-    factors: &LayerFactors,
+    factors: &Known<'_>,
     exact: &Mat<f64>,
 ) -> Map<String, Value> {
     let approximate = dense_block(layer, factors);
     let mut members = factor_members(layer, (factors, &approximate));
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
     match factors {
-        LayerFactors::Full(_) | LayerFactors::Diagonal(_) => {
+        Known::Full(_) | Known::Diagonal(_) => {
             put("full_block", rows(&approximate));
         }
         _ => {
@@ -69,25 +96,28 @@ pub(super) fn block_members(
 }
 
 /// A layer's approximate block densely, in the order of the format.
-fn dense_block(layer: &Layer, factors: &LayerFactors) -> Mat<f64> {
+fn dense_block(layer: &Layer, factors: &Known<'_>) -> Mat<f64> {
     match factors {
-        LayerFactors::Kronecker(factors) => {
+        Known::Kronecker(factors) => {
             let [a, g] = pair(factors);
-            kronecker::product(&g, &a)
+            kronecker(&g, &a)
         }
-        LayerFactors::Groups(groups) => {
+        Known::Groups(groups) => {
             let products = groups.iter().map(pair);
-            let products = products.map(|[a, g]| kronecker::product(&g, &a));
+            let products = products.map(|[a, g]| kronecker(&g, &a));
             block_diagonal(&products.collect::<Vec<_>>())
         }
-        LayerFactors::Embedding {
+        Known::OneHot(OneHotFactors {
             activation,
             gradient,
-        } => kronecker::product(&matrix(gradient), &diagonal(activation)),
-        LayerFactors::Full(block) => reordered(&matrix(block), layer),
-        LayerFactors::Diagonal(values) => {
-            let flat = values.dims().iter().product();
-            reordered(&diagonal(&values.clone().reshape([flat, 1])), layer)
+        }) => kronecker(&matrix(gradient), &diagonal(activation)),
+        Known::Full(block) => reordered(&matrix(block), layer),
+        Known::Diagonal(elements) => {
+            let flat = elements.dims().iter().product();
+            reordered(
+                &diagonal(&Tensor::clone(elements).reshape([flat, 1])),
+                layer,
+            )
         }
     }
 }
@@ -95,28 +125,28 @@ fn dense_block(layer: &Layer, factors: &LayerFactors) -> Mat<f64> {
 /// What the approximate block is made of.
 fn factor_members(
     layer: &Layer,
-    (factors, approximate): (&LayerFactors, &Mat<f64>),
+    (factors, approximate): (&Known<'_>, &Mat<f64>),
 ) -> Map<String, Value> {
     let of_pair = |factors: &KroneckerFactors| {
         let [a, g] = pair(factors);
         json!({"input_factor": rows(&a), "gradient_factor": rows(&g)})
     };
     let (kind, members) = match factors {
-        LayerFactors::Kronecker(factors) => ("kronecker", of_pair(factors)),
-        LayerFactors::Groups(groups) => {
+        Known::Kronecker(factors) => ("kronecker", of_pair(factors)),
+        Known::Groups(groups) => {
             let groups: Vec<Value> = groups.iter().map(of_pair).collect();
             ("kronecker_per_group", json!({"groups": groups}))
         }
-        LayerFactors::Embedding {
+        Known::OneHot(OneHotFactors {
             activation,
             gradient,
-        } => {
-            let counts: Vec<f64> = host::to_vec(activation);
+        }) => {
+            let counts: Vec<f64> = values(activation);
             let gradient = rows(&matrix(gradient));
             let members = json!({"input_factor": counts, "gradient_factor": gradient});
             ("embedding", members)
         }
-        LayerFactors::Full(_) | LayerFactors::Diagonal(_) => {
+        Known::Full(_) | Known::Diagonal(_) => {
             ("scale_shift", scale_shift_members(layer, approximate))
         }
     };
@@ -141,7 +171,7 @@ fn scale_shift_members(layer: &Layer, block: &Mat<f64>) -> Value {
 
 /// A diagonal matrix from a column.
 fn diagonal(column: &Tensor<2>) -> Mat<f64> {
-    let values: Vec<f64> = host::to_vec(column);
+    let values: Vec<f64> = values(column);
     Mat::from_fn(values.len(), values.len(), |i, j| {
         if i == j { values[i] } else { 0.0 }
     })
@@ -149,26 +179,24 @@ fn diagonal(column: &Tensor<2>) -> Mat<f64> {
 
 /// `π` of each pair of factors, balanced by traces: a list where there are groups; `None` where the block
 /// is no product.
-pub(super) fn trace_pi(factors: &LayerFactors) -> Option<Value> {
+pub(super) fn trace_pi(factors: &Known<'_>) -> Option<Value> {
     let trace = |m: &Mat<f64>| (0..m.nrows()).map(|i| m[(i, i)]).sum::<f64>() / m.nrows() as f64;
     let of_pair = |factors: &KroneckerFactors| {
         let [a, g] = pair(factors);
         factored_pi(trace(&a), trace(&g))
     };
     match factors {
-        LayerFactors::Kronecker(factors) => Some(json!(of_pair(factors))),
-        LayerFactors::Groups(groups) => {
-            Some(json!(groups.iter().map(of_pair).collect::<Vec<f64>>()))
-        }
-        LayerFactors::Embedding {
+        Known::Kronecker(factors) => Some(json!(of_pair(factors))),
+        Known::Groups(groups) => Some(json!(groups.iter().map(of_pair).collect::<Vec<f64>>())),
+        Known::OneHot(OneHotFactors {
             activation,
             gradient,
-        } => {
-            let counts: Vec<f64> = host::to_vec(activation);
+        }) => {
+            let counts: Vec<f64> = values(activation);
             let mean = counts.iter().sum::<f64>() / counts.len() as f64;
             Some(json!(factored_pi(mean, trace(&matrix(gradient)))))
         }
-        LayerFactors::Diagonal(_) | LayerFactors::Full(_) => None,
+        Known::Diagonal(_) | Known::Full(_) => None,
     }
 }
 
@@ -177,17 +205,17 @@ pub(super) fn trace_pi(factors: &LayerFactors) -> Option<Value> {
 /// # Errors
 /// Where the factors of the layer are not a Kronecker product.
 pub(super) fn ekfac_members(
-    factors: &LayerFactors,
-    inverse: &EigenInverse,
+    factors: &Known<'_>,
+    inverse: &EigenBasis,
     exact: &Mat<f64>,
 ) -> Result<Map<String, Value>> {
     let q_g = matrix(&inverse.gradient_basis);
     let [a, g] = match factors {
-        LayerFactors::Kronecker(factors) => pair(factors),
-        LayerFactors::Embedding {
+        Known::Kronecker(factors) => pair(factors),
+        Known::OneHot(OneHotFactors {
             activation,
             gradient,
-        } => [diagonal(activation), matrix(gradient)],
+        }) => [diagonal(activation), matrix(gradient)],
         _ => anyhow::bail!("no single eigenbasis"),
     };
     let dimension = a.nrows();
@@ -202,7 +230,7 @@ pub(super) fn ekfac_members(
             .map(|i| rotated[(i, i)])
             .collect::<Vec<f64>>()
     };
-    let basis = kronecker::product(&q_g, &q_a);
+    let basis = kronecker(&q_g, &q_a);
     let size = basis.nrows();
     let scaled = Mat::from_fn(size, size, |i, j| {
         basis[(i, j)] * corrected[(j / dimension, j % dimension)]

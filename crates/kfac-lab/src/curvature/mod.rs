@@ -12,17 +12,20 @@ use std::{io::Write, path::PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kfac::{
-    Batch, DampingScheme, Eigenvalues, FisherEstimate, InverseMethod, Layer, LayerFactors,
-    LayerOptions, Layers, Network, Objective, ParameterVector, PiNorm, RandomStream,
-    ScaleShiftBlock, Tape, WeightSharing,
-    curvature::{FisherEstimator, FisherInverse, exact},
-    linalg::host,
-    statistics::FactorSet,
+    Batch, DampingScheme, Eigenvalues, FisherEstimate, InverseMethod, Layer, Layers, MeanLoss,
+    Network, ParameterVector, PiNorm, RandomStream, ScaleShiftBlock, Tape, WeightSharing,
+    blocks::{BlockOptions, Blocks, EigenInverse, FactorSet},
+    curvature::{Correction, FisherEstimator, FisherInverse, exact},
 };
 use serde_json::{Map, Value, json};
 
-use crate::{files, loss::Loss, verdict::Verdict};
-use blocks::{block_members, ekfac_members, exact_block, in_rows, trace_pi};
+use crate::{
+    files,
+    loss::{Distribution, Loss},
+    matrix,
+    verdict::Verdict,
+};
+use blocks::{Known, block_members, ekfac_members, exact_block, in_rows, trace_pi};
 use build::Builder;
 pub use case::{Case, Damping, Estimator, LossName, Nested, Sharing};
 pub use compare::{Comparison, Deviation};
@@ -89,15 +92,12 @@ pub fn run(options: &CurvatureOptions) -> Result<Verdict> {
 /// Where the case's numbers do not fit together, or the curvature is not finite.
 pub fn compute(case: &Case) -> Result<Value> {
     let problem = Problem::new(case)?;
-    let estimator = FisherEstimator {
-        layers: &problem.layers,
-        loss: &problem.loss,
-        estimate: match case.estimator {
+    let estimator = FisherEstimator::new(&problem.blocks, &problem.loss)
+        .with_estimate(match case.estimator {
             Estimator::Exact => FisherEstimate::Exact,
             Estimator::Empirical => FisherEstimate::Empirical,
-        },
-        chunk_size: problem.batch.len(),
-    };
+        })
+        .with_chunk_size(problem.batch.len());
     // Neither estimate draws random numbers.
     let mut random = RandomStream::from_seed(0);
     let factors = estimator.factors(&problem.model, &problem.batch, &mut random)?;
@@ -114,9 +114,9 @@ pub fn compute(case: &Case) -> Result<Value> {
 /// The network of a case with its data.
 struct Problem {
     model: CaseNetwork,
-    loss: Loss,
+    loss: Distribution,
     batch: Batch<Tensor<2>>,
-    layers: Layers,
+    blocks: Blocks,
     /// For each of the layers the index that it has in the case.
     names: Vec<String>,
     /// The shape of a case's outputs, positions first.
@@ -141,17 +141,15 @@ impl Problem {
             Some(Sharing::Reduce) => WeightSharing::Reduce,
             Some(Sharing::Expand) | None => WeightSharing::Expand,
         };
-        let options = LayerOptions {
-            sharing,
-            sharing_of: Vec::new(),
-            scale_shift: ScaleShiftBlock::Full,
-        };
-        let (layers, _) = Layers::discover(&model, &inputs.clone().autodiff(), &options);
+        let mut options = BlockOptions::default();
+        options.sharing = sharing;
+        options.scale_shift = ScaleShiftBlock::Full;
+        let (blocks, _) = Blocks::discover(&model, &inputs.clone().autodiff(), &options);
         let name = |layer: &Layer| {
             let index = owners.iter().position(|owner| *owner == Some(layer.weight));
             index.map(|index| index.to_string())
         };
-        let names: Option<Vec<String>> = layers.iter().map(name).collect();
+        let names: Option<Vec<String>> = blocks.layers().iter().map(name).collect();
         let output_shape = match loss {
             Loss::CategoricalSequence { classes } => vec![outputs.dims()[1] / classes, classes],
             _ => case.targets.shape.get(1..).unwrap_or_default().to_vec(),
@@ -160,15 +158,19 @@ impl Problem {
             names: names.context("a layer that is not in the case")?,
             batch: Batch::new(inputs.autodiff(), targets),
             model,
-            loss,
-            layers,
+            loss: loss.distribution(),
+            blocks,
             output_shape,
         })
     }
 
-    fn objective(&self) -> Objective<'_, Loss> {
-        Objective {
-            layers: &self.layers,
+    fn layers(&self) -> &Layers {
+        self.blocks.layers()
+    }
+
+    fn objective(&self) -> MeanLoss<'_, Distribution> {
+        MeanLoss {
+            layers: self.layers(),
             loss: &self.loss,
             l2: 0.0,
             chunk_size: self.batch.len(),
@@ -176,7 +178,7 @@ impl Problem {
     }
 
     fn gradient(&self) -> Result<(f64, ParameterVector)> {
-        let parameters = self.layers.parameters(&self.model);
+        let parameters = self.layers().parameters(&self.model);
         Ok(self
             .objective()
             .gradient(&self.model, &parameters, &self.batch)?)
@@ -184,26 +186,32 @@ impl Problem {
 
     /// The diagonal blocks of the exact matrix that the estimator aims at.
     fn exact(&self, estimator: Estimator) -> faer::Mat<f64> {
+        let (model, layers, loss) = (&self.model, self.layers(), &self.loss);
         let fisher = match estimator {
-            Estimator::Exact => exact::fisher,
-            Estimator::Empirical => exact::empirical_fisher,
+            Estimator::Exact => exact::fisher(model, layers, loss, &self.batch.inputs),
+            Estimator::Empirical => exact::empirical_fisher(model, layers, loss, &self.batch),
         };
-        fisher(&self.model, &self.layers, &self.loss, &self.batch)
+        let size = fisher.shape()[0];
+        let values: Vec<f64> = fisher.iter::<f64>().collect();
+        faer::Mat::from_fn(size, size, |i, j| values[i * size + j])
     }
 
     fn corrected(
         &self,
-        estimator: &FisherEstimator<'_, Loss>,
+        estimator: &FisherEstimator<'_, Distribution>,
         factors: &FactorSet,
         damping: Damping,
     ) -> Result<FisherInverse> {
         let gamma = damping.lambda.sqrt();
-        let scheme = DampingScheme::ExactTikhonov;
-        let inverse = factors.damped_inverse(&self.layers, (scheme, InverseMethod::Eigen), gamma);
-        let on = (&self.model, &self.batch);
-        let eigenvalues = (Eigenvalues::PerCase, gamma);
+        let rule = DampingScheme::ExactTikhonov.rule();
+        let inverse = factors.damped_inverse(self.layers(), rule, InverseMethod::Eigen, gamma);
+        let correction = Correction {
+            inverse: &inverse,
+            eigenvalues: Eigenvalues::PerCase,
+            damping: gamma * gamma,
+        };
         let mut random = RandomStream::from_seed(0);
-        Ok(estimator.corrected(&inverse, on, eigenvalues, &mut random)?)
+        Ok(estimator.corrected(correction, &self.model, &self.batch, &mut random)?)
     }
 
     /// The network's outputs, in the shape of the targets where that has as many numbers.
@@ -211,7 +219,7 @@ impl Problem {
         let outputs = self
             .model
             .forward(self.batch.inputs.clone(), &mut Tape::off());
-        let values: Vec<f64> = host::to_vec(&outputs.inner());
+        let values: Vec<f64> = matrix::values(&outputs.inner());
         let mut shape = vec![self.batch.len()];
         shape.extend_from_slice(&self.output_shape);
         let expected: usize = shape.iter().product();
@@ -305,6 +313,11 @@ impl Curvature {
         }))
     }
 
+    /// The estimate of a layer's block.
+    fn known(&self, index: usize) -> Option<Known<'_>> {
+        Known::of(&**self.factors.blocks.get(index)?)
+    }
+
     fn by_layer(&self, of: impl Fn(usize) -> Option<Value>) -> Value {
         let names = self.problem.names.iter().enumerate();
         let members = names.filter_map(|(index, name)| Some((name.clone(), of(index)?)));
@@ -312,28 +325,29 @@ impl Curvature {
     }
 
     fn blocks(&self) -> Result<Value> {
-        let layers = self.problem.layers.as_slice();
+        let layers = self.problem.layers().as_slice();
         let mut blocks = Map::new();
         for (index, name) in self.problem.names.iter().enumerate() {
             let exact = exact_block(&self.exact, layers, index)?;
-            let factors = &self.factors.layers[index];
-            let members = block_members(&layers[index], factors, &exact);
+            let factors = self.known(index).context("a block of another structure")?;
+            let members = block_members(&layers[index], &factors, &exact);
             blocks.insert(name.clone(), Value::Object(members));
         }
         Ok(Value::Object(blocks))
     }
 
     fn ekfac(&self) -> Result<Value> {
-        let layers = self.problem.layers.as_slice();
+        let layers = self.problem.layers().as_slice();
         let solutions = self.corrected.multiply(&self.gradient.1);
         let mut all = Map::new();
         for (index, name) in self.problem.names.iter().enumerate() {
-            let inverses = self.corrected.blocks()[index].eigen_inverses();
-            let [inverse] = inverses.as_slice() else {
+            let inverse = self.corrected.blocks()[index].downcast();
+            let Some([inverse]) = inverse.map(EigenInverse::bases) else {
                 continue;
             };
             let exact = exact_block(&self.exact, layers, index)?;
-            let mut members = ekfac_members(&self.factors.layers[index], inverse, &exact)?;
+            let factors = self.known(index).context("a block of another structure")?;
+            let mut members = ekfac_members(&factors, inverse, &exact)?;
             let solution = in_rows(&solutions.blocks()[index]);
             members.insert("preconditioned".to_owned(), solution);
             all.insert(name.clone(), Value::Object(members));
@@ -342,25 +356,22 @@ impl Curvature {
     }
 
     fn preconditioned(&self, Damping { gamma, lambda }: Damping) -> Value {
-        let layers = &self.problem.layers;
-        let solve = |scheme, gamma| {
-            let inverse =
-                self.factors
-                    .damped_inverse(layers, (scheme, InverseMethod::Automatic), gamma);
+        let layers = self.problem.layers();
+        let solve = |scheme: DampingScheme, gamma| {
+            let method = InverseMethod::Automatic;
+            let inverse = self
+                .factors
+                .damped_inverse(layers, scheme.rule(), method, gamma);
             inverse.multiply(&self.gradient.1)
         };
         let factored = solve(DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }, gamma);
         let exact = solve(DampingScheme::ExactTikhonov, lambda.sqrt());
-        let is_product = |index: usize| {
-            !matches!(
-                self.factors.layers[index],
-                LayerFactors::Full(_) | LayerFactors::Diagonal(_)
-            )
-        };
+        let pi = |index: usize| self.known(index).and_then(|factors| trace_pi(&factors));
+        let is_product = |index: usize| pi(index).is_some();
         json!({
             "factored_tikhonov_trace_pi": {
                 "gamma": gamma,
-                "pi": self.by_layer(|index| trace_pi(&self.factors.layers[index])),
+                "pi": self.by_layer(pi),
                 "layers": self.by_layer(|index| {
                     is_product(index).then(|| in_rows(&factored.blocks()[index]))
                 }),

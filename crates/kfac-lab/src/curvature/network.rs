@@ -109,6 +109,7 @@ impl Flow {
 
 impl Network for CaseNetwork {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let cases = inputs.dims()[0];

@@ -1,42 +1,22 @@
 //! `F`, `F̃`, `F̌` and `F̂` as dense matrices, and their inverses.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
 use faer::{
     Mat,
     linalg::solvers::{DenseSolveCore, Llt},
 };
 use kfac::{
-    KroneckerFactors, LayerFactors, ParameterVector,
+    ParameterVector, PiNorm,
+    blocks::{BlockEstimate, CrossFactors, FactorSet, KroneckerFactors},
     curvature::FisherApproximation,
-    damping::factored_pi,
-    linalg::{host, kronecker},
-    statistics::{CrossFactors, FactorSet},
+    damping::FactoredTikhonov,
 };
 
 use super::moments::Moments;
-
-/// The damping of each layer's factors (section 6.3).
-pub(super) struct Damping {
-    gamma: f64,
-    pi: Vec<f64>,
-}
-
-impl Damping {
-    pub(super) fn new(moments: &Moments, gamma: f64) -> Self {
-        let mean = |m: Mat<f64>| (0..m.nrows()).map(|i| m[(i, i)]).sum::<f64>() / m.nrows() as f64;
-        let pi = |i| {
-            factored_pi(
-                mean(moments.activation_factor(i, i)),
-                mean(moments.gradient_factor(i, i)),
-            )
-        };
-        Self {
-            gamma,
-            pi: (0..moments.layers()).map(pi).collect(),
-        }
-    }
-}
+use crate::matrix::{self, kronecker};
 
 /// All matrices, over the parameters of the middle layers.
 pub(super) struct Approximations {
@@ -58,9 +38,12 @@ pub(super) struct Approximations {
 }
 
 impl Approximations {
-    pub(super) fn new(moments: &Moments, damping: &Damping) -> Result<Self> {
+    /// With the factors damped by γ and the balance of their traces (section 6.3).
+    pub(super) fn new(moments: &Moments, gamma: f64) -> Result<Self> {
         let factors = factor_set(moments);
-        let damped_factors = factors.damped(damping.gamma, &damping.pi);
+        let rule = FactoredTikhonov { pi: PiNorm::Trace };
+        let damped_factors = factors.damped(&rule, gamma);
+        let damped_factors = damped_factors.context("damping of factors")?;
         let factored = factored(moments);
         let damped = with_diagonal_blocks(&factored, &damped_factors);
         let unlinked = FactorSet {
@@ -88,7 +71,7 @@ fn factored(moments: &Moments) -> Mat<f64> {
     let (size, layers) = (moments.layer_size(), moments.layers());
     let mut matrix = Mat::zeros(size * layers, size * layers);
     for (i, j) in moments.pairs() {
-        let block = kronecker::product(
+        let block = kronecker(
             &moments.activation_factor(i, j),
             &moments.gradient_factor(i, j),
         );
@@ -101,11 +84,11 @@ fn factored(moments: &Moments) -> Mat<f64> {
 
 fn with_diagonal_blocks(matrix: &Mat<f64>, factors: &FactorSet) -> Mat<f64> {
     let mut matrix = matrix.clone();
-    let size = matrix.nrows() / factors.layers.len();
+    let size = matrix.nrows() / factors.blocks.len();
     for (layer, factors) in factors.kronecker().into_iter().enumerate() {
-        let block = kronecker::product(
-            &host::to_host(&factors.activation),
-            &host::to_host(&factors.gradient),
+        let block = kronecker(
+            &matrix::of_tensor(&factors.activation),
+            &matrix::of_tensor(&factors.gradient),
         );
         matrix
             .submatrix_mut(layer * size, layer * size, size, size)
@@ -116,7 +99,7 @@ fn with_diagonal_blocks(matrix: &Mat<f64>, factors: &FactorSet) -> Mat<f64> {
 
 /// The factors as the library takes them.
 fn factor_set(moments: &Moments) -> FactorSet {
-    let tensor = |matrix: Mat<f64>| host::to_device(&matrix, &Device::flex(), DType::F64);
+    let tensor = |matrix: Mat<f64>| matrix::tensor(&matrix);
     let layers = moments.layers();
     let layer = |i| KroneckerFactors {
         activation: tensor(moments.activation_factor(i, i)),
@@ -129,9 +112,8 @@ fn factor_set(moments: &Moments) -> FactorSet {
         })
     };
     FactorSet {
-        layers: (0..layers)
-            .map(layer)
-            .map(LayerFactors::Kronecker)
+        blocks: (0..layers)
+            .map(|i| Arc::new(layer(i)) as Arc<dyn BlockEstimate>)
             .collect(),
         links: (0..layers).map(link).collect(),
     }
@@ -149,7 +131,7 @@ fn dense(factors: FactorSet) -> Result<Mat<f64>> {
     let mut matrix = Mat::zeros(size, size);
     for column in 0..size {
         let product = fisher.multiply(&unit(column, &shapes));
-        let values = product.blocks().iter().flat_map(host::to_vec::<f64, 2>);
+        let values = product.blocks().iter().flat_map(matrix::values);
         for (row, value) in values.enumerate() {
             matrix[(row, column)] = value;
         }
@@ -163,7 +145,7 @@ fn unit(mut place: usize, shapes: &[[usize; 2]]) -> ParameterVector {
     for &[a, g] in shapes {
         let one = |i: usize, j: usize| f64::from(u8::from(i * g + j == place));
         let block = Mat::from_fn(a, g, one);
-        blocks.push(host::to_device(&block, &Device::flex(), DType::F64));
+        blocks.push(matrix::tensor(&block));
         place = place.wrapping_sub(a * g);
     }
     ParameterVector::new(blocks)

@@ -22,7 +22,7 @@ use crate::{
     files::{self, WriteError},
     version::{VERSIONS, Versions},
 };
-use approximations::{Approximations, Damping};
+use approximations::Approximations;
 use heat_map::write_heat_maps;
 use moments::Moments;
 use network::partly_trained;
@@ -65,8 +65,7 @@ struct Numbers {
 pub fn run(options: &FiguresOptions) -> Result<[Claim; CLAIMS]> {
     let trained = partly_trained(options)?;
     let moments = Moments::of_middle_layers(&trained.weights, &trained.inputs);
-    let damping = Damping::new(&moments, options.gamma);
-    let matrices = Approximations::new(&moments, &damping)?;
+    let matrices = Approximations::new(&moments, options.gamma)?;
     let evidence = Evidence::new(&moments, &matrices);
     write_pictures(&matrices, &options.out)?;
     let numbers = Numbers {

@@ -4,9 +4,9 @@
 //! here uses the library, so that its factors are not compared with themselves.
 
 use faer::Mat;
-use kfac::linalg::kronecker;
 
 use crate::initialise::LayerWeights;
+use crate::matrix::kronecker;
 
 /// The first middle layer: the layer after the one that sees the pixels.
 const FIRST: usize = 1;
@@ -137,7 +137,7 @@ impl Moments {
         for (i, j) in self.pairs() {
             let covariance =
                 centred[i].transpose() * &centred[j] * faer::Scale(1.0 / self.cases() as f64);
-            let product = kronecker::product(&covariance, &self.gradient_factor(i, j));
+            let product = kronecker(&covariance, &self.gradient_factor(i, j));
             let mut block = fourth.submatrix_mut(i * size, j * size, size, size);
             block -= &product;
             let by_column = self.third(&centred[j], (i, j));
@@ -267,7 +267,7 @@ mod tests {
         let size = moments.layer_size();
         let mut expected = moments.fisher();
         for (i, j) in moments.pairs() {
-            let factored = kronecker::product(
+            let factored = kronecker(
                 &moments.activation_factor(i, j),
                 &moments.gradient_factor(i, j),
             );

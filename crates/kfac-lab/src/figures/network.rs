@@ -10,7 +10,6 @@ use super::FiguresOptions;
 use crate::{
     data::{self, Source},
     initialise::{self, LayerWeights},
-    loss::Loss,
     network::{Activation, Mlp},
     precision::Precision,
     task::{Rows, Targets},
@@ -64,10 +63,13 @@ pub(super) fn partly_trained(options: &FiguresOptions) -> Result<Trained> {
     let mut model = Mlp::new(&weights, hidden, (&device.clone().autodiff(), precision));
     let config = KfacConfig::paper()
         .with_initial_lambda(1.0)
-        .with_statistics_fraction(1.0)
-        .with_model_fraction(1.0)
-        .with_seed(options.seed);
-    let mut optimizer = config.init(&model, Loss::Categorical, &batch.inputs)?;
+        .map_curvature(|curvature| {
+            curvature
+                .with_statistics_fraction(1.0)
+                .with_seed(options.seed)
+        })
+        .with_model_fraction(1.0);
+    let mut optimizer = config.init(&model, Categorical, &batch.inputs)?;
     let misclassified = |model: &Mlp| {
         let outputs = kfac::Network::forward(
             &burn::module::Module::valid(model),

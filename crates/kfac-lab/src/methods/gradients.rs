@@ -7,9 +7,15 @@ use burn::{
     optim::GradientsParams,
     tensor::Tensor,
 };
-use kfac::{Batch, LayerOptions, Layers, Objective, ParameterVector, StepError};
+use kfac::{
+    Batch, Layers, MeanLoss, ParameterVector, StepError,
+    blocks::{BlockOptions, Blocks},
+};
 
-use crate::{loss::Loss, network::Model};
+use crate::{
+    loss::{Distribution, Loss},
+    network::Model,
+};
 
 /// At most so many cases are evaluated at once.
 const CHUNK_SIZE: usize = 5_000;
@@ -17,13 +23,16 @@ const CHUNK_SIZE: usize = 5_000;
 /// The gradients of the mean loss, without the penalty.
 pub(super) struct MeanGradients {
     layers: Layers,
-    loss: Loss,
+    loss: Distribution,
 }
 
 impl MeanGradients {
     pub(super) fn new(model: &Model, loss: Loss, example: &Tensor<2>) -> Self {
-        let (layers, _) = Layers::discover(model, example, &LayerOptions::default());
-        Self { layers, loss }
+        let (blocks, _) = Blocks::discover(model, example, &BlockOptions::default());
+        Self {
+            layers: blocks.layers().clone(),
+            loss: loss.distribution(),
+        }
     }
 
     /// The mean loss of a batch and its gradients.
@@ -32,7 +41,7 @@ impl MeanGradients {
         model: &Model,
         batch: &Batch<Tensor<2>>,
     ) -> Result<(f64, GradientsParams), StepError> {
-        let objective = Objective {
+        let objective = MeanLoss {
             layers: &self.layers,
             loss: &self.loss,
             l2: 0.0,

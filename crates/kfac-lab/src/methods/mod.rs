@@ -9,7 +9,11 @@ use burn::tensor::Tensor;
 use kfac::{Batch, BatchSchedule, InverseStructure, Kfac, KfacConfig, StepError, StepReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{loss::Loss, network::Model, task::Task};
+use crate::{
+    loss::{Distribution, Loss},
+    network::Model,
+    task::Task,
+};
 use first_order::FirstOrder;
 use gradients::MeanGradients;
 use nesterov::Nesterov;
@@ -61,7 +65,7 @@ impl MethodConfig {
     /// The name and the settings that tell it from others in a comparison.
     pub fn label(&self) -> String {
         match self {
-            Self::Kfac(config) => match config.structure {
+            Self::Kfac(config) => match config.curvature.structure {
                 InverseStructure::BlockDiagonal => "K-FAC".to_owned(),
                 InverseStructure::BlockTridiagonal => "K-FAC, block-tridiagonal".to_owned(),
             },
@@ -99,7 +103,11 @@ impl MethodConfig {
     pub fn start(&self, model: &Model, loss: Loss, example: &Tensor<2>) -> Result<Method> {
         let gradients = || MeanGradients::new(model, loss, example);
         Ok(match self {
-            Self::Kfac(config) => Method::Kfac(Box::new(config.init(model, loss, example)?)),
+            Self::Kfac(config) => Method::Kfac(Box::new(config.init(
+                model,
+                loss.distribution(),
+                example,
+            )?)),
             Self::Sgd { rate, momentum, l2 } => {
                 Method::FirstOrder(FirstOrder::sgd((*rate, *momentum), *l2, gradients()))
             }
@@ -118,7 +126,7 @@ impl MethodConfig {
 /// A running method.
 pub enum Method {
     /// K-FAC.
-    Kfac(Box<Kfac<Loss>>),
+    Kfac(Box<Kfac<Distribution>>),
     /// Burn's SGD or Adam.
     FirstOrder(FirstOrder),
     /// Nesterov's accelerated gradient.

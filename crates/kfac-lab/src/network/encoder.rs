@@ -51,6 +51,7 @@ impl ImageEncoder {
 
 impl Network for ImageEncoder {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let rows = inputs.clone().reshape([inputs.dims()[0], SIDE, SIDE]);

@@ -50,6 +50,7 @@ impl LeNet {
 
 impl Network for LeNet {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let images = inputs.clone().reshape([inputs.dims()[0], 1, SIDE, SIDE]);

@@ -75,6 +75,7 @@ impl Mlp {
 
 impl Network for Mlp {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let layers = self.layers.iter().enumerate();

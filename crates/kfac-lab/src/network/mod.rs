@@ -103,6 +103,7 @@ pub enum Model {
 
 impl Network for Model {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         match self {

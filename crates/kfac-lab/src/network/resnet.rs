@@ -100,6 +100,7 @@ fn shortcut(input: Tensor<4>, wanted: [usize; 4]) -> Tensor<4> {
 
 impl Network for ResNet {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn forward(&self, images: Tensor<4>, tape: &mut Tape) -> Tensor<2> {
         let a = tape.conv2d(&self.conv, images);

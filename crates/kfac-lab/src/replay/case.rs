@@ -174,23 +174,26 @@ impl Case {
             .with_gamma_decay(decay.sqrt())
             .with_lambda_period(config.T1)
             .with_gamma_period(config.T2)
-            .with_inverse_period(config.T3)
-            .with_initial_refreshes(config.always_refresh_k_le.unwrap_or(3))
             .with_gamma_min(config.gamma_min)
             .with_gamma_max(config.gamma_max)
-            .with_statistics_cap(config.ema_cap)
-            .with_statistics_fraction(config.tau1)
             .with_model_fraction(config.tau2)
             .with_model_min_cases(0)
-            .with_fisher(fisher)
-            .with_damping(DampingScheme::FactoredTikhonov { pi })
-            .with_structure(structure)
-            .with_inverse_method(method)
             .with_momentum(if config.momentum {
                 Momentum::Adaptive
             } else {
                 Momentum::None
             })
-            .with_chunk_size(config.chunk_size.unwrap_or(5000)))
+            .map_curvature(|curvature| {
+                curvature
+                    .with_inverse_period(config.T3)
+                    .with_initial_refreshes(config.always_refresh_k_le.unwrap_or(3))
+                    .with_statistics_cap(config.ema_cap)
+                    .with_statistics_fraction(config.tau1)
+                    .with_fisher(fisher)
+                    .with_damping(DampingScheme::FactoredTikhonov { pi })
+                    .with_structure(structure)
+                    .with_inverse_method(method)
+                    .with_chunk_size(config.chunk_size.unwrap_or(5000))
+            }))
     }
 }

@@ -18,7 +18,7 @@ use kfac::Kfac;
 
 use crate::{
     files::{self, WriteError},
-    loss::Loss,
+    loss::Distribution,
     network::Mlp,
     verdict::Verdict,
 };
@@ -81,5 +81,5 @@ fn write_rows(path: &Path, rows: &[Row]) -> Result<(), WriteError> {
 /// A network and the optimizer that trains it.
 struct Trainee {
     model: Mlp,
-    optimizer: Kfac<Loss>,
+    optimizer: Kfac<Distribution>,
 }

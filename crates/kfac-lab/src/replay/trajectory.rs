@@ -79,8 +79,9 @@ pub(super) fn replay(case: &Case, problem: &Problem, seed: u64) -> Result<Vec<Ro
         whole(&problem.inputs, &plain),
         whole(&problem.targets, &plain),
     );
-    let config = case.optimizer()?.with_seed(seed);
-    let optimizer = config.init(&model, problem.loss, &all.inputs)?;
+    let config = case.optimizer()?;
+    let config = config.map_curvature(|curvature| curvature.with_seed(seed));
+    let optimizer = config.init(&model, problem.loss.distribution(), &all.inputs)?;
     let mut trainee = Trainee { model, optimizer };
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut before = state(&trainee, problem.loss, &all)?;

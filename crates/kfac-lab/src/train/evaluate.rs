@@ -4,11 +4,12 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Tensor},
 };
-use kfac::{Batch, Network, PredictiveDistribution, Tape, linalg::host};
+use kfac::{Batch, Network, Tape};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     loss::Loss,
+    matrix,
     network::Model,
     precision::Precision,
     task::{Rows, TaskData},
@@ -50,12 +51,13 @@ impl Evaluation {
 
 fn means(model: &Model, loss: Loss, rows: &Rows, place: (&Device, Precision)) -> (f64, f64) {
     let (mut total_loss, mut total_error) = (0.0, 0.0);
+    let distribution = loss.distribution();
     let all: Vec<usize> = (0..rows.len()).collect();
     for chunk in all.chunks(CHUNK) {
         let Batch { inputs, targets } = rows.batch(chunk, place);
         let outputs = model.forward(inputs, &mut Tape::off());
         total_error += loss.error(outputs.clone(), targets.clone());
-        total_loss += host::sum(loss.negative_log_likelihood(outputs, targets));
+        total_loss += matrix::sum(distribution.negative_log_likelihood(outputs, targets));
     }
     let cases = rows.len() as f64;
     (total_loss / cases, total_error / cases)
@@ -67,7 +69,7 @@ fn squared_norm(model: &Model) -> f64 {
     impl ModuleVisitor for SquaredNorm {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let value = param.val().inner();
-            self.0 += host::sum(value.clone() * value);
+            self.0 += matrix::sum(value.clone() * value);
         }
     }
     let mut norm = SquaredNorm(0.0);

@@ -188,7 +188,8 @@ impl BlockInverse for EigenInverse {
             return only.multiply(v);
         }
         let groups = self.bases.len();
-        let of_group = |(index, basis): (usize, &EigenBasis)| basis.multiply(columns(&v, groups, index));
+        let of_group =
+            |(index, basis): (usize, &EigenBasis)| basis.multiply(columns(&v, groups, index));
         Tensor::cat(self.bases.iter().enumerate().map(of_group).collect(), 1)
     }
 

@@ -117,7 +117,9 @@ impl FactorSet {
         let blocks = self.blocks.iter().zip(&new.blocks).collect();
         let links = self.links.iter().zip(&new.links).collect();
         Self {
-            blocks: map_at_once(&device, blocks, |(old, new)| old.averaged(&**new, old_weight)),
+            blocks: map_at_once(&device, blocks, |(old, new)| {
+                old.averaged(&**new, old_weight)
+            }),
             links: map_at_once(&device, links, link),
         }
     }

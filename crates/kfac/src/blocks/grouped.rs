@@ -176,11 +176,7 @@ impl BlockInverse for GroupedInverse {
 }
 
 /// What `f` makes of each group's columns, side by side.
-fn by_group<T>(
-    v: &Tensor<2>,
-    groups: &[T],
-    f: impl Fn(&T, Tensor<2>) -> Tensor<2>,
-) -> Tensor<2> {
+fn by_group<T>(v: &Tensor<2>, groups: &[T], f: impl Fn(&T, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
     let group = |(index, group): (usize, &T)| f(group, columns(v, groups.len(), index));
     Tensor::cat(groups.iter().enumerate().map(group).collect(), 1)
 }

@@ -51,7 +51,11 @@ impl Inputs {
 
     /// The features at each position of some cases, `[len(cases), R, d]`; `weights` are what counts of
     /// each position, `[n, R]`.
-    pub(super) fn features(&self, cases: &Range<usize>, weights: impl Fn() -> Tensor<2>) -> Tensor<3> {
+    pub(super) fn features(
+        &self,
+        cases: &Range<usize>,
+        weights: impl Fn() -> Tensor<2>,
+    ) -> Tensor<3> {
         match self {
             Self::Features(features) if *cases == (0..features.dims()[0]) => features.clone(),
             Self::Features(features) => features.clone().slice_dim(0, cases.clone()),

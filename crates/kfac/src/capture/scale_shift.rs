@@ -110,7 +110,12 @@ impl Tape {
             plain.beta = zeros(&layer.beta);
             by_running_statistics(&plain, input)
         };
-        let call = scale_shift(&layer.gamma, Some(&layer.beta), input, FeatureAxis::Channels);
+        let call = scale_shift(
+            &layer.gamma,
+            Some(&layer.beta),
+            input,
+            FeatureAxis::Channels,
+        );
         self.scale_shift(call, |input| by_running_statistics(layer, input), plain)
     }
 

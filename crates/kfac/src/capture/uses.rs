@@ -33,9 +33,8 @@ impl CapturedPass {
     #[must_use]
     pub(super) fn by_case(self) -> Self {
         let cases = self.cases;
-        let of_layer = |uses: LayerUses| {
-            LayerUses(uses.0.into_iter().map(|u| u.by_case(cases)).collect())
-        };
+        let of_layer =
+            |uses: LayerUses| LayerUses(uses.0.into_iter().map(|u| u.by_case(cases)).collect());
         Self {
             cases,
             layers: self.layers.into_iter().map(of_layer).collect(),

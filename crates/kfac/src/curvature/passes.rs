@@ -99,9 +99,8 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
             }
             FisherEstimate::Empirical => {
                 let gradient = self.given.ok_or(StepError::EmpiricalOfOwnObjective)?;
-                let seed = |outputs: O, part: &Batch<M::Input, T>| {
-                    gradient(outputs, part.targets.clone())
-                };
+                let seed =
+                    |outputs: O, part: &Batch<M::Input, T>| gradient(outputs, part.targets.clone());
                 let kind = pass(true, GradientKind::Given);
                 round.run(seed, |captured| take(captured, kind))?;
             }

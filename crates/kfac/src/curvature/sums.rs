@@ -113,7 +113,14 @@ impl<'a> Sums<'a> {
             }
             *sum = Some(match sum.take() {
                 // The first pass brings the inputs in any case.
-                None => structure.moments(layer, &uses, Pass { first: true, ..pass }),
+                None => structure.moments(
+                    layer,
+                    &uses,
+                    Pass {
+                        first: true,
+                        ..pass
+                    },
+                ),
                 Some(sum) => sum.plus(structure.moments(layer, &uses, pass)),
             });
         }
@@ -143,7 +150,11 @@ impl<'a> Sums<'a> {
         let device = gradients.map(Tensor::device).next().unwrap_or_default();
         let layers = self.blocks.iter().zip(self.moments).collect();
         let blocks = map_at_once(&device, layers, |((layer, structure), moments)| {
-            estimate(layer, structure, moments.map(|moments| moments.means(cases)))
+            estimate(
+                layer,
+                structure,
+                moments.map(|moments| moments.means(cases)),
+            )
         });
         // One after another, so that of several faults the first layer's is told.
         let blocks = blocks.into_iter().collect::<Result<_, _>>()?;

@@ -19,8 +19,12 @@ pub trait LambdaRule: Debug + Send + Sync {
     fn wants_evidence(&self, state: LambdaState, iteration: u64) -> bool;
 
     /// λ after an iteration, with evidence where it was wanted.
-    fn update(&self, state: LambdaState, iteration: u64, evidence: Option<Evidence>)
-    -> LambdaUpdate;
+    fn update(
+        &self,
+        state: LambdaState,
+        iteration: u64,
+        evidence: Option<Evidence>,
+    ) -> LambdaUpdate;
 
     /// λ after a step that led to where the objective is not finite, and that was taken back.
     fn taken_back(&self, state: LambdaState) -> LambdaState;

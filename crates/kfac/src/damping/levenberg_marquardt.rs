@@ -110,7 +110,10 @@ mod tests {
                 model_change,
                 l2: 0.0,
             });
-            assert_eq!(action, expected, "{before} -> {after}, predicted {model_change}");
+            assert_eq!(
+                action, expected,
+                "{before} -> {after}, predicted {model_change}"
+            );
         }
     }
 

@@ -19,6 +19,41 @@ pub enum DampingScheme {
     ExactTikhonov,
 }
 
+impl Default for DampingScheme {
+    /// Factored, balanced by the traces.
+    fn default() -> Self {
+        Self::FactoredTikhonov { pi: PiNorm::Trace }
+    }
+}
+
+#[cfg(feature = "clap")]
+impl clap::ValueEnum for DampingScheme {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::FactoredTikhonov { pi: PiNorm::Trace },
+            Self::FactoredTikhonov {
+                pi: PiNorm::Frobenius,
+            },
+            Self::FactoredTikhonov { pi: PiNorm::One },
+            Self::ExactTikhonov,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        let (name, help) = match self {
+            Self::FactoredTikhonov { pi: PiNorm::Trace } => {
+                ("trace", "Factored Tikhonov, π from the traces")
+            }
+            Self::FactoredTikhonov {
+                pi: PiNorm::Frobenius,
+            } => ("frobenius", "Factored Tikhonov, π from the Frobenius norms"),
+            Self::FactoredTikhonov { pi: PiNorm::One } => ("one", "Factored Tikhonov, π = 1"),
+            Self::ExactTikhonov => ("exact", "Exact Tikhonov"),
+        };
+        Some(clap::builder::PossibleValue::new(name).help(help))
+    }
+}
+
 impl DampingScheme {
     /// The rule.
     pub fn rule(self) -> Arc<dyn DampingRule> {

@@ -3,13 +3,11 @@
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    extensions::Extensions, fault::ConfigFault, range::Range, refresh::RefreshTiming,
-};
+use super::{extensions::Extensions, fault::ConfigFault, range::Range, refresh::RefreshTiming};
 use crate::{
     blocks::{BlockOptions, InverseMethod, ScaleShiftBlock},
     curvature::FisherEstimate,
-    damping::{DampingRule, DampingScheme, PiNorm, ProductDamping},
+    damping::{DampingRule, DampingScheme, ProductDamping},
     inverse::{Eigenvalues, InverseStructure},
     network::WeightSharing,
 };
@@ -44,7 +42,7 @@ pub struct CurvatureConfig {
     #[config(default = "InverseStructure::BlockDiagonal")]
     pub structure: InverseStructure,
     /// How γ damps the blocks (6.3). Default: factored Tikhonov, balanced by the traces.
-    #[config(default = "DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }")]
+    #[config(default = "DampingScheme::default()")]
     pub damping: DampingScheme,
     /// How the damped blocks are inverted. Default: the cheaper way.
     #[config(default = "InverseMethod::Automatic")]

@@ -61,9 +61,7 @@ impl ConditionalInverse {
                 activation,
                 gradient,
                 reciprocals,
-            } => {
-                unconditional.multiply(v.clone()) + in_basis(activation, gradient, reciprocals, v)
-            }
+            } => unconditional.multiply(v.clone()) + in_basis(activation, gradient, reciprocals, v),
             Self::Series {
                 unconditional,
                 powers,

@@ -188,7 +188,9 @@ impl PreparedFactors {
                 });
             }
         }
-        block.invert(&*self.rule, gamma).map(|inverse| (inverse, None))
+        block
+            .invert(&*self.rule, gamma)
+            .map(|inverse| (inverse, None))
     }
 
     /// The link of a layer to the next: `None` where there is none (one of the two may have kept its

@@ -32,7 +32,11 @@ pub(crate) struct CanonicalDirections<E> {
 /// # Shapes
 ///
 /// `[d, d], [d, d′], [d′, d′] -> [d, d′]`
-pub(crate) fn whitened_cross<E: Scalar>(lower: &Mat<E>, cross: &Mat<E>, other_lower: &Mat<E>) -> Mat<E> {
+pub(crate) fn whitened_cross<E: Scalar>(
+    lower: &Mat<E>,
+    cross: &Mat<E>,
+    other_lower: &Mat<E>,
+) -> Mat<E> {
     let mut half = cross.clone();
     solve_lower(lower, &mut half);
     let mut transposed = half.transpose().to_owned();

@@ -85,10 +85,7 @@ impl<P: PredictiveDistribution, const D: usize> Loss<Tensor<D>, Tensor<D>> for P
         if positions == 1 {
             return losses;
         }
-        losses
-            .reshape([cases, positions])
-            .sum_dim(1)
-            .squeeze_dim(1)
+        losses.reshape([cases, positions]).sum_dim(1).squeeze_dim(1)
     }
 
     fn gradient(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {

@@ -26,10 +26,9 @@ impl WeightLayout {
         match self {
             Self::InputsFirst => stored.reshape([d_in, d_out]),
             Self::OutputsFirst => stored.reshape([d_out, d_in]).transpose(),
-            Self::Permuted { shape, order } => stored
-                .reshape(shape)
-                .permute(order)
-                .reshape([d_in, d_out]),
+            Self::Permuted { shape, order } => {
+                stored.reshape(shape).permute(order).reshape([d_in, d_out])
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     capture::Network,
     engine::{Engine, EngineParts, Extensions, InitError},
+    loss::Likelihood,
 };
 
 /// The iteration from which `Kfac` counts its periods: `k ≡ 0 (mod T)`, as Algorithm 2 does.
@@ -26,7 +27,7 @@ impl KfacConfig {
     ///
     /// [`InitError`]: faults of the configuration (all at once), a model without autodiff or
     /// without layers on the tape, and, with strict coverage, trainable parameters without a block.
-    pub fn init<M: Network, L>(
+    pub fn init<M: Network, L: Likelihood<M::Output>>(
         &self,
         model: &M,
         loss: L,
@@ -40,7 +41,7 @@ impl KfacConfig {
     /// # Errors
     ///
     /// As [`init`](Self::init), and where a part is for a layer that the model does not have.
-    pub fn init_with<M: Network, L>(
+    pub fn init_with<M: Network, L: Likelihood<M::Output>>(
         &self,
         extensions: Extensions,
         model: &M,
@@ -76,7 +77,7 @@ impl PreconditionerConfig {
     ///
     /// [`InitError`]: faults of the configuration (all at once), a model without autodiff or
     /// without layers on the tape, and, with strict coverage, trainable parameters without a block.
-    pub fn init<M: Network, L>(
+    pub fn init<M: Network, L: Likelihood<M::Output>>(
         &self,
         model: &M,
         loss: L,
@@ -90,7 +91,7 @@ impl PreconditionerConfig {
     /// # Errors
     ///
     /// As [`init`](Self::init), and where a part is for a layer that the model does not have.
-    pub fn init_with<M: Network, L>(
+    pub fn init_with<M: Network, L: Likelihood<M::Output>>(
         &self,
         extensions: Extensions,
         model: &M,

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     blocks::{FactorRepair, FactorSet},
-    curvature::TargetGradient,
     capture::Network,
+    curvature::TargetGradient,
     engine::{Engine, Observation, Refresh, RefreshPoint, Sample},
     error::{Quantity, StepError},
     inverse::FisherInverse,

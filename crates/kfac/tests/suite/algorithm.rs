@@ -7,7 +7,7 @@ use kfac::{
     RandomStream, StepReport, damping::gamma_candidates,
 };
 
-use crate::support::{exact};
+use crate::support::exact;
 use crate::support::{
     self, Activation, Spec, assert_near, bits, column, damped, exact_config, inner, run,
 };
@@ -62,8 +62,10 @@ fn momentum_on_a_quadratic_is_preconditioned_conjugate_gradients() {
     let mut model = spec.model(1);
     let batch = spec.batch(&Gaussian, 30, 2);
     // A poor preconditioner (few cases, gradients of the targets) leaves eight steps to take.
-    let config = fixed_preconditioner()
-        .map_curvature(|c| c.with_statistics_fraction(0.2).with_fisher(FisherEstimate::Empirical));
+    let config = fixed_preconditioner().map_curvature(|c| {
+        c.with_statistics_fraction(0.2)
+            .with_fisher(FisherEstimate::Empirical)
+    });
     let mut optimizer = config.init(&model, Gaussian, &batch.inputs).unwrap();
     let layers = optimizer.layers().clone();
     let start = layers.parameters(&model);

@@ -7,11 +7,11 @@ use kfac::{
     blocks::{BlockOptions, Blocks, DiagonalFactors, FactorSet, FullFactors},
 };
 
-use crate::support::{exact, kronecker};
 use crate::support::{
     self, Estimate, Kind, assert_close, assert_same_factors, damped, dense, pairs, random_vector,
     solve,
 };
+use crate::support::{exact, kronecker};
 
 /// Sums of some hundred products of order one, and solves of condition about 1e3, in double precision.
 const ROUNDING: f64 = 1e-11;

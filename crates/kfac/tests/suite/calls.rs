@@ -7,7 +7,7 @@ use burn::{
 };
 use kfac::{AttentionMasks, KfacConfig, Network, StepError, Tape};
 
-use crate::support::{host};
+use crate::support::host;
 use crate::support::{FEATURES, Kind, KindLayer, KindNetwork, exact_config, normal};
 
 /// A mean and a variance of some dozen numbers.

@@ -8,14 +8,12 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 use faer::Mat;
-use kfac::{
-    Batch, Gaussian, InitError, KfacConfig, Network, StepError, Tape,
-};
+use kfac::{Batch, Gaussian, InitError, KfacConfig, Network, StepError, Tape};
 
-use crate::support::{discover, host, layers_of};
 use crate::support::{
     self, Activation, Mlp, Spec, assert_close, assert_near, bits, column, exact_config, normal, run,
 };
+use crate::support::{discover, host, layers_of};
 
 /// One step in single precision: 1e-7 times the condition number of the damped factors.
 const SINGLE: f64 = 1e-5;
@@ -49,11 +47,7 @@ impl Network for Spy {
 fn a_tape_that_is_off_is_the_layers_own_forward() {
     let layer = LinearConfig::new(5, 3).init(&Device::default().autodiff());
     let inputs: Tensor<2> = normal([7, 5], 1).cast(DType::F32);
-    let values = |t: Tensor<2>| {
-        host::to_vec(&t.inner())
-            .into_iter()
-            .map(f64::to_bits)
-    };
+    let values = |t: Tensor<2>| host::to_vec(&t.inner()).into_iter().map(f64::to_bits);
     let own = layer.forward(inputs.clone());
     assert!(values(Tape::off().linear(&layer, inputs)).eq(values(own)));
 }
@@ -86,10 +80,7 @@ fn a_frozen_layer_is_left_alone_and_the_others_train() {
     assert_eq!(before.0, bits(&model.layers[0]));
     assert_ne!(before.1, bits(&model.layers[1]));
     assert!(reports[2].objective < reports[0].objective);
-    let frozen = discover(
-        &model.clone().no_grad(),
-        &batch.inputs)
-    .0;
+    let frozen = discover(&model.clone().no_grad(), &batch.inputs).0;
     assert!(frozen.is_empty());
     let error = exact_config()
         .init(&model.no_grad(), Gaussian, &batch.inputs)
@@ -150,9 +141,7 @@ fn step_of_layout(layout: LinearLayout, start: &Mlp, batch: &Batch<Tensor<2>>) -
         layers: SPEC.widths.windows(2).map(layer).collect(),
         ..start.clone()
     };
-    let values = discover(start, &batch.inputs)
-        .0
-        .parameters(start);
+    let values = discover(start, &batch.inputs).0.parameters(start);
     let mut model = discover(&model, &batch.inputs)
         .0
         .with_parameters(model, &values);
@@ -173,11 +162,7 @@ fn layouts_of_the_weight_and_precisions_take_the_same_steps() {
     assert_close("layouts", &col, &row, SINGLE);
     let mut model = SPEC.model(1);
     let (optimizer, _) = run(&exact_config(), Gaussian, &mut model, &double, 2);
-    let before = column(
-        &discover(&start, &batch.inputs)
-            .0
-            .parameters(&start),
-    );
+    let before = column(&discover(&start, &batch.inputs).0.parameters(&start));
     let exact = column(&optimizer.layers().parameters(&model)) - &before;
     assert_close(
         "precisions, of the steps",

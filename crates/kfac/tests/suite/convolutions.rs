@@ -12,7 +12,7 @@ use kfac::{
 };
 use proptest::prelude::*;
 
-use crate::support::{exact};
+use crate::support::exact;
 use crate::support::{
     self, AxisShape, Convolution, Estimate, Padding, assert_close, bits, by_position, cases,
     column, dense, mean_outer, normal, pairs, tensor,

@@ -4,15 +4,14 @@
 use burn::tensor::{DType, Tensor};
 use faer::Mat;
 use kfac::{
-    Bernoulli, Categorical, DirectionalDerivatives, Gaussian, Network,
-    ParameterVector, PredictiveDistribution, Tape,
-    directional_derivatives,
+    Bernoulli, Categorical, DirectionalDerivatives, Gaussian, Network, ParameterVector,
+    PredictiveDistribution, Tape, directional_derivatives,
 };
 
-use crate::support::{exact, kronecker::append_ones, layers_of};
 use crate::support::{
     self, Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector,
 };
+use crate::support::{exact, kronecker::append_ones, layers_of};
 
 /// Central differences with step 1e-5: truncation and rounding near 1e-10 of the derivative.
 const DIFFERENCES: f64 = 1e-8;

@@ -12,11 +12,11 @@ use kfac::{
     curvature::{Correction, FisherInverse},
 };
 
-use crate::support::{Estimates, exact, kronecker};
 use crate::support::{
     self, Call, Estimate, Kind, SequenceNetwork, assert_close, assert_near, class_targets, damped,
     dense, exact_config, random_vector, sequences, solve,
 };
+use crate::support::{Estimates, exact, kronecker};
 
 /// Products of a dense block of up to forty rows with orthogonal matrices, in double precision.
 const ROUNDING: f64 = 1e-11;
@@ -52,8 +52,7 @@ fn corrected<M: Network<Output = Tensor<2>>, L: PredictiveDistribution + Clone>(
         .factors(model, batch, &mut RandomStream::from_seed(1))
         .unwrap();
     let rule = DampingScheme::ExactTikhonov.rule();
-    let kronecker =
-        factors.damped_inverse(blocks.layers(), rule, InverseMethod::Automatic, GAMMA);
+    let kronecker = factors.damped_inverse(blocks.layers(), rule, InverseMethod::Automatic, GAMMA);
     let correction = Correction {
         inverse: &kronecker,
         eigenvalues,
@@ -174,7 +173,11 @@ fn assert_corrected(what: &str, found: &Corrected, fisher: &Mat<f64>, sizes: &[u
     }
 }
 
-fn sizes<M: Network<Output = Tensor<2>>>(estimate: Estimate, model: &M, inputs: &M::Input) -> Vec<usize> {
+fn sizes<M: Network<Output = Tensor<2>>>(
+    estimate: Estimate,
+    model: &M,
+    inputs: &M::Input,
+) -> Vec<usize> {
     let layers = estimate.layers(model, inputs);
     layers
         .iter()
@@ -315,8 +318,10 @@ fn the_corrected_inverse_is_a_dense_solve() {
 }
 
 fn ekfac_config() -> KfacConfig {
-    exact_config()
-        .map_curvature(|c| c.with_damping(DampingScheme::ExactTikhonov).with_eigenvalues(Eigenvalues::PerCase))
+    exact_config().map_curvature(|c| {
+        c.with_damping(DampingScheme::ExactTikhonov)
+            .with_eigenvalues(Eigenvalues::PerCase)
+    })
 }
 
 /// The eigenvalues of all eigenbases of an inverse, layer by layer and group by group.
@@ -334,7 +339,11 @@ fn between_refreshes_eigenvalues_follow_their_running_average() {
 fn assert_eigenvalues_follow(timing: RefreshTiming) {
     let (cap, period) = (0.8, 4);
     let config = ekfac_config()
-        .map_curvature(|c| c.with_statistics_cap(cap).with_initial_refreshes(1).with_inverse_period(period))
+        .map_curvature(|c| {
+            c.with_statistics_cap(cap)
+                .with_initial_refreshes(1)
+                .with_inverse_period(period)
+        })
         .with_gamma_period(period)
         .map_curvature(|c| c.with_refresh_timing(timing));
     for kind in KINDS {
@@ -408,11 +417,15 @@ fn combinations_that_make_no_sense_are_faults() {
     let good = ekfac_config();
     assert!(good.validate().is_empty());
     for eigenvalues in [Eigenvalues::PerCase, Eigenvalues::BatchMean] {
-        let config = good
-            .clone()
-            .map_curvature(|c| c.with_eigenvalues(eigenvalues).with_fisher(FisherEstimate::MonteCarlo));
+        let config = good.clone().map_curvature(|c| {
+            c.with_eigenvalues(eigenvalues)
+                .with_fisher(FisherEstimate::MonteCarlo)
+        });
         assert!(config.validate().is_empty());
-        let faults = config.clone().map_curvature(|c| c.with_damping(factored)).validate();
+        let faults = config
+            .clone()
+            .map_curvature(|c| c.with_damping(factored))
+            .validate();
         assert_eq!(faults, [ConfigFault::CorrectionOfFactoredDamping]);
         let faults = config
             .clone()
@@ -425,13 +438,16 @@ fn combinations_that_make_no_sense_are_faults() {
         assert_eq!(faults, [ConfigFault::TridiagonalOfExactDamping]);
     }
     for fisher in [FisherEstimate::Exact, FisherEstimate::Empirical] {
-        let mean = good
-            .clone()
-            .map_curvature(|c| c.with_fisher(fisher).with_eigenvalues(Eigenvalues::BatchMean));
+        let mean = good.clone().map_curvature(|c| {
+            c.with_fisher(fisher)
+                .with_eigenvalues(Eigenvalues::BatchMean)
+        });
         assert_eq!(mean.validate(), [ConfigFault::BatchMeanOfUnsampledTargets]);
     }
-    let both = good
-        .map_curvature(|c| c.with_eigenvalues(Eigenvalues::BatchMean).with_damping(factored));
+    let both = good.map_curvature(|c| {
+        c.with_eigenvalues(Eigenvalues::BatchMean)
+            .with_damping(factored)
+    });
     let model = Kind::Dense.model(1);
     let error = both
         .init(&model, Gaussian, &Kind::batch(1, 1).inputs)

@@ -7,11 +7,11 @@ use kfac::{
     StepReport,
 };
 
-use crate::support::{exact, kronecker};
 use crate::support::{
     Activation, Mlp, Spec, column, damped, dense, deviation, exact_config, gradient_by_differences,
     inner, normal, objective, run, solve, vector,
 };
+use crate::support::{exact, kronecker};
 
 /// Sums of a few hundred products of order one in `f64`.
 const ROUNDING: f64 = 1e-11;
@@ -93,7 +93,12 @@ fn train(config: &KfacConfig, steps: usize) -> Mat<f64> {
 
 #[test]
 fn cholesky_and_eigen_paths_agree() {
-    let with = |method| train(&exact_config().map_curvature(|c| c.with_inverse_method(method)), 22);
+    let with = |method| {
+        train(
+            &exact_config().map_curvature(|c| c.with_inverse_method(method)),
+            22,
+        )
+    };
     // 22 steps, a search for γ among them, multiply rounding by the condition of the 2 × 2 systems.
     assert!(deviation(&with(InverseMethod::Cholesky), &with(InverseMethod::Eigen)) < 1e-6);
 }

@@ -10,7 +10,7 @@ use kfac::{
     Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape,
 };
 
-use crate::support::{host};
+use crate::support::host;
 
 const INPUTS: usize = 3;
 const HIDDEN: usize = 4;
@@ -388,9 +388,10 @@ fn a_step_into_an_infinite_objective_is_rejected() {
         Batch::new(inputs.clone(), targets)
     };
     let mut model = mlp(dtype);
-    let config = config()
-        .with_initial_lambda(1e-3)
-        .map_curvature(|c| c.with_fisher(FisherEstimate::Exact).with_statistics_fraction(1.0));
+    let config = config().with_initial_lambda(1e-3).map_curvature(|c| {
+        c.with_fisher(FisherEstimate::Exact)
+            .with_statistics_fraction(1.0)
+    });
     // All outputs are below 1 at first; the targets are far beyond the wall.
     let mut optimizer = config.init(&model, Wall { height: 1.0 }, &inputs).unwrap();
     let before = model_bits(&model);
@@ -427,7 +428,10 @@ fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
     // No objective after a step is evaluated, so nothing stops the first one.
     let config = config()
         .with_initial_lambda(1e-3)
-        .map_curvature(|c| c.with_fisher(FisherEstimate::Exact).with_statistics_fraction(1.0))
+        .map_curvature(|c| {
+            c.with_fisher(FisherEstimate::Exact)
+                .with_statistics_fraction(1.0)
+        })
         .with_lambda_period(100);
     let mut model = start.clone();
     let mut optimizer = config.init(&model, Wall { height: 1.0 }, &inputs).unwrap();

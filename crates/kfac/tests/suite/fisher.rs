@@ -3,15 +3,15 @@
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, KroneckerFactors, 
-    Network, PredictiveDistribution, Tape,
+    Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, KroneckerFactors, Network,
+    PredictiveDistribution, Tape,
 };
 
-use crate::support::{exact, host, kronecker, layers_of};
 use crate::support::{
     self, Activation, Spec, assert_close, binary_targets, dense, exact_config, mean_outer,
     one_hot_targets, relative, run,
 };
+use crate::support::{exact, host, kronecker, layers_of};
 
 /// Equal up to the rounding of a few hundred double precision products.
 const ROUNDING: f64 = 1e-12;

@@ -2,16 +2,14 @@
 
 use burn::tensor::Tensor;
 use faer::Mat;
-use kfac::{
-    Batch, DampingScheme, FactorKind, Gaussian, InverseMethod, KroneckerFactors, PiNorm,
-};
+use kfac::{Batch, DampingScheme, FactorKind, Gaussian, InverseMethod, KroneckerFactors, PiNorm};
 use proptest::prelude::*;
 
-use crate::support::{kronecker, kronecker::append_ones, kronecker::second_moment};
 use crate::support::{
     self, Activation, Spec, assert_close, assert_near, cases, column, damped, dense, exact_config,
     inner, normal, random_vector, run, settings, solve,
 };
+use crate::support::{kronecker, kronecker::append_ones, kronecker::second_moment};
 
 /// Products and solves of small matrices whose condition number is at most about 1e3.
 const ROUNDING: f64 = 1e-11;

@@ -15,10 +15,10 @@ use kfac::{
     Tape,
 };
 
-use crate::support::{discover, kronecker::append_ones};
 use crate::support::{
     Activation, column, damped, dense, linear, normal, objective, relative, solve, tensor,
 };
+use crate::support::{discover, kronecker::append_ones};
 
 const WIDTHS: [usize; 4] = [5, 4, 3, 2];
 const CASES: usize = 300;

@@ -10,12 +10,12 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, DampingScheme, Eigenvalues, FactorKind, FisherEstimate, Gaussian, InverseMethod, Kfac, KfacConfig,
-    PiNorm, PredictiveDistribution, RandomStream, ScaleShiftBlock, StepOutcome,
+    Batch, DampingScheme, Eigenvalues, FactorKind, FisherEstimate, Gaussian, InverseMethod, Kfac,
+    KfacConfig, PiNorm, PredictiveDistribution, RandomStream, ScaleShiftBlock, StepOutcome,
     blocks::BlockEstimate,
 };
 
-use crate::support::{host};
+use crate::support::host;
 use crate::support::{
     self, Kind, KindNetwork, assert_close, assert_near, bits, column, dense, exact_config,
     random_vector,
@@ -43,8 +43,11 @@ fn kinds() -> impl Iterator<Item = (Kind, ScaleShiftBlock)> {
 
 /// A refresh in the first iteration and then none for a while, so that eigenvalues are corrected.
 fn config(damping: DampingScheme, method: InverseMethod) -> KfacConfig {
-    exact_config()
-        .map_curvature(|c| c.with_damping(damping).with_inverse_method(method).with_initial_refreshes(1))
+    exact_config().map_curvature(|c| {
+        c.with_damping(damping)
+            .with_inverse_method(method)
+            .with_initial_refreshes(1)
+    })
 }
 
 /// Each way to invert a block.
@@ -55,9 +58,13 @@ fn inverses() -> [KfacConfig; 5] {
         config(factored, InverseMethod::Automatic),
         config(factored, InverseMethod::Eigen),
         exact.clone(),
-        exact.clone().map_curvature(|c| c.with_eigenvalues(Eigenvalues::PerCase)),
         exact
-            .map_curvature(|c| c.with_eigenvalues(Eigenvalues::BatchMean).with_fisher(FisherEstimate::MonteCarlo)),
+            .clone()
+            .map_curvature(|c| c.with_eigenvalues(Eigenvalues::PerCase)),
+        exact.map_curvature(|c| {
+            c.with_eigenvalues(Eigenvalues::BatchMean)
+                .with_fisher(FisherEstimate::MonteCarlo)
+        }),
     ]
 }
 
@@ -235,8 +242,11 @@ fn read_back(model: &KindNetwork, into: KindNetwork) -> KindNetwork {
 #[test]
 fn a_record_written_and_read_back_goes_on_alike() {
     for (kind, block) in kinds() {
-        let config = config(DampingScheme::ExactTikhonov, InverseMethod::Automatic)
-            .map_curvature(|c| c.with_eigenvalues(Eigenvalues::PerCase).with_scale_shift(block));
+        let config =
+            config(DampingScheme::ExactTikhonov, InverseMethod::Automatic).map_curvature(|c| {
+                c.with_eigenvalues(Eigenvalues::PerCase)
+                    .with_scale_shift(block)
+            });
         let mut model = kind.model(1);
         let batch = Kind::batch(9, 2);
         let mut optimizer = stepped(&config, Gaussian, (&mut model, &batch), 2);

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{Bernoulli, Categorical, Gaussian, PredictiveDistribution, RandomStream};
 
-use crate::support::{host};
+use crate::support::host;
 use crate::support::{
     self, assert_close, binary_targets, dense, normal, one_hot_targets, relative, row,
 };

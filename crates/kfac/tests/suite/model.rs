@@ -6,7 +6,7 @@ use kfac::{
     PredictiveDistribution, StepReport,
 };
 
-use crate::support::{exact};
+use crate::support::exact;
 use crate::support::{
     self, Activation, Mlp, Spec, assert_close, assert_near, column, damped, exact_config, inner,
 };

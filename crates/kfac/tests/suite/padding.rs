@@ -5,8 +5,8 @@ use faer::Mat;
 use kfac::{Batch, Categorical, FactorKind, Network, WeightSharing};
 
 use crate::support::{
-    Call, EncoderNetwork, Estimate, Estimates, SequenceNetwork, Sequences, assert_close, assert_same_factors,
-    class_targets, dense, pairs, sequences, tensor,
+    Call, EncoderNetwork, Estimate, Estimates, SequenceNetwork, Sequences, assert_close,
+    assert_same_factors, class_targets, dense, pairs, sequences, tensor,
 };
 
 /// Sums of some hundred products of order one in double precision.
@@ -35,7 +35,10 @@ fn padded_batch(seed: u64) -> Batch<Sequences> {
     Batch::new(sequences([n, 5], seed, padded), class_targets(n, seed))
 }
 
-fn assert_padding_is_left_out<M: Network<Input = Sequences, Output = Tensor<2>>>(what: &str, model: &M) {
+fn assert_padding_is_left_out<M: Network<Input = Sequences, Output = Tensor<2>>>(
+    what: &str,
+    model: &M,
+) {
     let batch = padded_batch(3);
     let shorter = Batch::new(without_padding(&batch.inputs), batch.targets.clone());
     assert_eq!(shorter.inputs.0.dims(), [6, 3]);

@@ -12,12 +12,12 @@ use kfac::{
     damping::factored_pi,
 };
 
-use crate::support::{host, kronecker};
 use crate::support::preconditioning::{LAMBDA, SPEC, batch, config, ekfac, preconditioner};
 use crate::support::{
     self, Activation, Kind, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense,
     gradients, matrix, normal, of_values, randomised, solve,
 };
+use crate::support::{host, kronecker};
 
 /// A solve with a damped matrix of condition below 1e4, in double precision.
 const ROUNDING: f64 = 1e-11;
@@ -57,7 +57,8 @@ fn gradients_are_solved_for_with_the_damped_factors() {
         (DampingScheme::ExactTikhonov, InverseMethod::Automatic),
     ];
     for (damping, method) in cases {
-        let config = config().map_curvature(|c| c.with_damping(damping).with_inverse_method(method));
+        let config =
+            config().map_curvature(|c| c.with_damping(damping).with_inverse_method(method));
         let model = SPEC.model(1);
         let mut kfac = preconditioner(&config, &model);
         kfac.observe(&model, &batch(1)).unwrap();
@@ -201,7 +202,12 @@ fn bases(kfac: &Preconditioner<Gaussian>) -> Vec<Basis> {
     let blocks = kfac.inverse().unwrap().blocks().iter();
     blocks
         .zip(kfac.factors().kronecker())
-        .map(|(block, factors)| Basis::of(&block.downcast::<EigenInverse>().unwrap().bases()[0], factors))
+        .map(|(block, factors)| {
+            Basis::of(
+                &block.downcast::<EigenInverse>().unwrap().bases()[0],
+                factors,
+            )
+        })
         .collect()
 }
 
@@ -242,7 +248,10 @@ fn the_statistics_are_the_running_average_of_the_calls() {
     // Until the cap the average is the plain mean: that of one batch made of all.
     let model = SPEC.model(1);
     let batches = [1, 2, 3].map(batch);
-    let mut calls = preconditioner(&config().map_curvature(|c| c.with_inverse_period(100)), &model);
+    let mut calls = preconditioner(
+        &config().map_curvature(|c| c.with_inverse_period(100)),
+        &model,
+    );
     for batch in &batches {
         calls.observe(&model, batch).unwrap();
     }
@@ -356,9 +365,12 @@ fn sgd_behind_it_trains_faster_than_sgd_alone() {
     for config in [
         PreconditionerConfig::new(),
         PreconditionerConfig::new().with_norm_constraint(Some(1.0)),
-        PreconditionerConfig::new().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal)),
         PreconditionerConfig::new()
-            .map_curvature(|c| c.with_damping(DampingScheme::ExactTikhonov).with_eigenvalues(Eigenvalues::PerCase)),
+            .map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal)),
+        PreconditionerConfig::new().map_curvature(|c| {
+            c.with_damping(DampingScheme::ExactTikhonov)
+                .with_eigenvalues(Eigenvalues::PerCase)
+        }),
     ] {
         let loss = task.trained(0.1, Some(&config));
         assert!(

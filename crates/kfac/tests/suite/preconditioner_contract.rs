@@ -12,10 +12,11 @@ use burn::{
 use kfac::{
     Batch, ConfigFault, Coverage, CoveragePolicy, Eigenvalues, FactorKind, FisherEstimate,
     Gaussian, InitError, InverseMethod, InverseStructure, Network, Preconditioner,
-    PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, blocks::EigenInverse, curvature::FisherInverse,
+    PreconditionerConfig, Quantity, StepError, Tape, WeightSharing, blocks::EigenInverse,
+    curvature::FisherInverse,
 };
 
-use crate::support::{host};
+use crate::support::host;
 use crate::support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
 use crate::support::{self, Mlp, column, gradients, linear, normal, of_values};
 
@@ -234,7 +235,10 @@ fn a_refused_observation_leaves_no_trace() {
 fn targets_of_another_shape_are_refused_where_they_are_read() {
     let model = SPEC.model(1);
     let wide = Batch::new(batch(1).inputs, normal([9, 3], 1));
-    let mut kfac = preconditioner(&config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical)), &model);
+    let mut kfac = preconditioner(
+        &config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical)),
+        &model,
+    );
     let error = kfac.observe(&model, &wide).unwrap_err();
     let (outputs, targets) = (vec![9, 2], vec![9, 3]);
     assert_eq!(error, StepError::OutputShape { outputs, targets });
@@ -294,9 +298,17 @@ fn faults_are_told_before_anything_is_made() {
     let error = |config: &PreconditionerConfig| config.init(&model, Gaussian, &inputs).unwrap_err();
     let faulty = PreconditionerConfig::new()
         .with_lambda(0.0)
-        .map_curvature(|c| c.with_statistics_period(3).with_inverse_period(10).with_statistics_cap(1.0).with_chunk_size(0))
+        .map_curvature(|c| {
+            c.with_statistics_period(3)
+                .with_inverse_period(10)
+                .with_statistics_cap(1.0)
+                .with_chunk_size(0)
+        })
         .with_norm_constraint(Some(-1.0))
-        .map_curvature(|c| c.with_eigenvalues(Eigenvalues::BatchMean).with_fisher(FisherEstimate::Exact));
+        .map_curvature(|c| {
+            c.with_eigenvalues(Eigenvalues::BatchMean)
+                .with_fisher(FisherEstimate::Exact)
+        });
     let found = error(&faulty);
     let InitError::Configuration(faults) = &found else {
         panic!("{found:?}")
@@ -316,8 +328,10 @@ fn faults_are_told_before_anything_is_made() {
     }
     let no_period = PreconditionerConfig::new().map_curvature(|c| c.with_statistics_period(0));
     assert_eq!(no_period.validate().len(), 1);
-    let tridiagonal = exact_damping()
-        .map_curvature(|c| c.with_inverse_method(InverseMethod::Cholesky).with_structure(InverseStructure::BlockTridiagonal));
+    let tridiagonal = exact_damping().map_curvature(|c| {
+        c.with_inverse_method(InverseMethod::Cholesky)
+            .with_structure(InverseStructure::BlockTridiagonal)
+    });
     let expected = [
         ConfigFault::CholeskyOfExactDamping,
         ConfigFault::TridiagonalOfExactDamping,

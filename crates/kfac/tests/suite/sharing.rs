@@ -11,8 +11,8 @@ use kfac::{
     KroneckerFactors, Network, ParameterRow, PredictiveDistribution, Tape,
 };
 
-use crate::support::{host, kronecker::append_ones, kronecker::second_moment};
 use crate::support::{self, Activation, Spec, assert_close, dense, exact_config, normal, run};
+use crate::support::{host, kronecker::append_ones, kronecker::second_moment};
 
 /// Sums of some hundred double precision products.
 const ROUNDING: f64 = 1e-12;
@@ -135,7 +135,8 @@ impl Network for Repeating {
 
 #[test]
 fn chains_are_cut_at_layers_with_several_positions_or_uses() {
-    let config = exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
+    let config =
+        exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let chain = |row: &ParameterRow| match row.coverage {
         Coverage::Block(Block { chain, .. }) => chain,
         _ => None,

@@ -7,11 +7,11 @@ use kfac::{
     PredictiveDistribution, StepReport,
 };
 
-use crate::support::{exact, kronecker::append_ones};
 use crate::support::{
     Activation, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense, exact_config,
     inner, mean_outer, normal, run,
 };
+use crate::support::{exact, kronecker::append_ones};
 
 /// Sums of some hundred double precision products.
 const ROUNDING: f64 = 1e-11;
@@ -83,8 +83,8 @@ fn assert_chunks<L: PredictiveDistribution + Clone>(loss: &L, fisher: FisherEsti
     let batch = SPEC.batch(loss, 20, 2);
     let trained = |chunk_size: usize| {
         let mut model = SPEC.model(1);
-        let config = exact_config()
-            .map_curvature(|c| c.with_fisher(fisher).with_chunk_size(chunk_size));
+        let config =
+            exact_config().map_curvature(|c| c.with_fisher(fisher).with_chunk_size(chunk_size));
         let config = config.with_model_fraction(0.65).with_model_min_cases(0);
         let (optimizer, reports) = run(&config, loss.clone(), &mut model, &batch, 5);
         (

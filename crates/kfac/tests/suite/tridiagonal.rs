@@ -11,11 +11,11 @@ use kfac::{
 };
 use proptest::prelude::*;
 
-use crate::support::{exact, kronecker};
 use crate::support::{
-    Activation, Setting, Spec, assert_close, cases, column, dense, exact_config,
-    random_vector, relative, run, settings, solve, vector,
+    Activation, Setting, Spec, assert_close, cases, column, dense, exact_config, random_vector,
+    relative, run, settings, solve, vector,
 };
+use crate::support::{exact, kronecker};
 
 /// The bound of the specification: products and solves of matrices with condition numbers to 1e5.
 const TOLERANCE: f64 = 1e-9;
@@ -230,7 +230,8 @@ fn a_chain_names_its_layers() {
     let spec = Spec::new(&[4, 5, 3, 4], Activation::Tanh);
     let mut model = spec.model(1);
     let batch = spec.batch(&Gaussian, 20, 2);
-    let config = exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
+    let config =
+        exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
     let table = optimizer.parameter_table();
     let chained = |row: &kfac::ParameterRow| {
@@ -254,7 +255,8 @@ fn cross_layer_factors_are_those_of_the_oracle() {
     let mut model = spec.model(3);
     let batch = spec.batch(&Gaussian, 1, 4);
     let before = model.clone();
-    let config = exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
+    let config =
+        exact_config().map_curvature(|c| c.with_structure(InverseStructure::BlockTridiagonal));
     let (optimizer, _) = run(&config, Gaussian, &mut model, &batch, 1);
     let fisher = exact::fisher(&before, optimizer.layers(), &Gaussian, &batch);
     let cross = cross_block(optimizer.factors().links[0].as_ref().unwrap());

@@ -9,11 +9,14 @@ use burn::{
 use faer::Mat;
 use kfac::{Batch, Network, Tape};
 
-use super::{host};
 use super::dense;
+use super::host;
 
 /// Gradients of half the mean squared error, as a user gets them.
-pub(crate) fn gradients<M: Network<Output = Tensor<2>>>(model: &M, batch: &Batch<M::Input>) -> GradientsParams {
+pub(crate) fn gradients<M: Network<Output = Tensor<2>>>(
+    model: &M,
+    batch: &Batch<M::Input>,
+) -> GradientsParams {
     let outputs = model.forward(batch.inputs.clone(), &mut Tape::off());
     let residual = outputs - batch.targets.clone().autodiff();
     let cases = batch.len() as f64;

@@ -95,11 +95,7 @@ pub(crate) fn dense(tensor: &Tensor<2>) -> Mat<f64> {
 
 /// A parameter vector as a column, each layer's matrix read row by row.
 pub(crate) fn column(vector: &ParameterVector) -> Mat<f64> {
-    let values: Vec<f64> = vector
-        .blocks()
-        .iter()
-        .flat_map(host::to_vec)
-        .collect();
+    let values: Vec<f64> = vector.blocks().iter().flat_map(host::to_vec).collect();
     Mat::from_fn(values.len(), 1, |i, _| values[i])
 }
 
