@@ -10,6 +10,7 @@ use super::FiguresOptions;
 use crate::{
     data::{self, Source},
     initialise::{self, LayerWeights},
+    loss::Loss,
     network::{Activation, Mlp},
     precision::Precision,
     task::{Rows, Targets},
@@ -69,7 +70,7 @@ pub(super) fn partly_trained(options: &FiguresOptions) -> Result<Trained> {
                 .with_seed(options.seed)
         })
         .with_model_fraction(1.0);
-    let mut optimizer = config.init(&model, Categorical, &batch.inputs)?;
+    let mut optimizer = config.init(&model, Loss::Categorical.distribution(), &batch.inputs)?;
     let misclassified = |model: &Mlp| {
         let outputs = kfac::Network::forward(
             &burn::module::Module::valid(model),
