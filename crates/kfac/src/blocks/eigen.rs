@@ -6,9 +6,8 @@ use faer::Mat;
 use super::{
     block::{BlockInverse, Inversion},
     host::{FactorEigen, eigen},
-    kronecker::sandwich,
     magnitudes::Magnitudes,
-    moments::columns,
+    products::{columns, in_basis},
     record::{Record, RecordError},
     repair::FactorAction,
 };
@@ -205,15 +204,4 @@ impl BlockInverse for EigenInverse {
     fn record(&self) -> Record {
         Record::new(Self::FORM).with_parts(self.bases.iter().map(EigenBasis::record).collect())
     }
-}
-
-/// `K₁ [(K₁ᵀ V K₂) ⊙ S] K₂ᵀ`.
-pub(crate) fn in_basis(
-    k1: &Tensor<2>,
-    k2: &Tensor<2>,
-    scales: &Tensor<2>,
-    v: Tensor<2>,
-) -> Tensor<2> {
-    let rotated = sandwich(&k1.clone().transpose(), v, k2);
-    sandwich(k1, rotated * scales.clone(), &k2.clone().transpose())
 }

@@ -13,7 +13,8 @@ use super::{
     identity::IdentityInverse,
     kronecker::{KroneckerFactors, KroneckerInverse, PreparedKronecker, ProductInverse},
     magnitudes::Magnitudes,
-    moments::{Moments, Pass, columns, of_product},
+    moments::{Moments, Pass, of_product},
+    products::columns,
     record::{Record, RecordError},
 };
 use crate::{

@@ -14,6 +14,7 @@ use super::{
     identity::IdentityInverse,
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_product},
+    products::sandwich,
     record::{Record, RecordError},
 };
 use crate::{
@@ -270,16 +271,5 @@ impl BlockInverse for KroneckerInverse {
     fn record(&self) -> Record {
         let parts = [&self.activation, &self.gradient].map(FactorInverse::record);
         Record::new(Self::FORM).with_parts(parts.into())
-    }
-}
-
-/// `L V R`, the product first that makes the two cheaper.
-pub(crate) fn sandwich(left: &Tensor<2>, v: Tensor<2>, right: &Tensor<2>) -> Tensor<2> {
-    let ([c, a], [b, d]) = (left.dims(), right.dims());
-    let (left_first, right_first) = (c * b * (a + d), a * d * (b + c));
-    if left_first <= right_first {
-        left.clone().matmul(v).matmul(right.clone())
-    } else {
-        left.clone().matmul(v.matmul(right.clone()))
     }
 }

@@ -15,6 +15,7 @@ mod layer_blocks;
 mod magnitudes;
 mod moments;
 mod one_hot;
+mod products;
 mod record;
 mod repair;
 
@@ -23,7 +24,6 @@ pub use block::{
     PreparedBlock,
 };
 pub use diagonal::{Diagonal, DiagonalFactors, DiagonalInverse, SummedDiagonal};
-pub(crate) use eigen::in_basis;
 pub use eigen::{EigenBasis, EigenInverse};
 pub use factor_set::{CrossFactors, FactorSet, RunningFactors};
 pub use full::{Full, FullFactors, FullInverse};
@@ -31,12 +31,12 @@ pub use grouped::{Grouped, GroupedFactors, GroupedInverse};
 pub use host::FactorInverse;
 pub(crate) use host::{FactorCholesky, factorise};
 pub use identity::IdentityInverse;
+pub(crate) use kronecker::PreparedKronecker;
 pub use kronecker::{Kronecker, KroneckerFactors, KroneckerInverse};
-pub(crate) use kronecker::{PreparedKronecker, sandwich};
 pub use layer_blocks::{BlockOptions, Blocks, ScaleShiftBlock};
 pub use magnitudes::Magnitudes;
-pub(crate) use moments::columns;
 pub use moments::{Divisor, Finish, GradientKind, Moments, Pass};
 pub use one_hot::{OneHot, OneHotFactors, OneHotInverse};
+pub(crate) use products::{columns, in_basis, sandwich};
 pub use record::{Record, RecordError};
 pub use repair::{FactorAction, FactorRepair};

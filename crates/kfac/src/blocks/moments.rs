@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::products::columns;
 use crate::{
     capture::LayerUses,
     linalg::second_moment,
@@ -176,15 +177,4 @@ pub(super) fn gradients_of_cases(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
         .chain(shifts)
         .map(|part| part.sum_dim(1).squeeze_dim(1));
     Tensor::cat(parts.collect(), 1)
-}
-
-/// The columns of one of several groups side by side.
-pub(crate) fn columns(matrix: &Tensor<2>, groups: usize, group: usize) -> Tensor<2> {
-    if groups == 1 {
-        return matrix.clone();
-    }
-    let width = matrix.dims()[1] / groups;
-    matrix
-        .clone()
-        .slice_dim(1, group * width..(group + 1) * width)
 }

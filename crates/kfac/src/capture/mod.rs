@@ -9,6 +9,7 @@ mod gradients;
 mod inputs;
 mod network;
 mod normalisation;
+mod normalise;
 mod patches;
 mod scale_shift;
 mod tape;

@@ -2,10 +2,6 @@
 
 use burn::{module::RunningState, nn::BatchNorm, tensor::Tensor};
 
-use super::{
-    network::Network,
-    tape::{Mode, Tape},
-};
 use crate::moving_average::old_weight;
 
 /// The statistics of a batch, for the batch normalisations of a network.
@@ -25,17 +21,6 @@ struct Statistics {
 pub(crate) struct FormerStatistics(Vec<([RunningState<Tensor<1>>; 2], [Tensor<1>; 2])>);
 
 impl BatchStatistics {
-    /// The statistics of a batch at the model's parameters, each layer seeing inputs normalised by
-    /// the batch's own.
-    pub(crate) fn of<M: Network>(model: &M, inputs: M::Input) -> Self {
-        let mut tape = Tape::new(Mode::Normalise(Self::default()));
-        let _ = model.clone().no_grad().forward(inputs, &mut tape);
-        match tape.mode {
-            Mode::Normalise(statistics) => statistics,
-            _ => Self::default(),
-        }
-    }
-
     /// Takes the statistics of a layer's input, and normalises it by them.
     pub(super) fn take<const D: usize>(
         &mut self,

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{extensions::Extensions, fault::ConfigFault, range::Range, refresh::RefreshTiming};
+use super::{extensions::Extensions, fault::ConfigFault, range::Range};
 use crate::{
     blocks::{BlockOptions, InverseMethod, ScaleShiftBlock},
     curvature::FisherEstimate,
@@ -102,6 +102,26 @@ pub struct CurvatureConfig {
     /// Seed of the sampled targets. The same seed, device and thread count give the same bits.
     #[config(default = 0)]
     pub seed: u64,
+}
+
+/// When the work of a refresh of the inverse is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshTiming {
+    /// In the iteration in which the inverse takes effect, all of it.
+    ///
+    /// The paper's way: every `T₂`-th iteration waits for the inverses of three candidates γ.
+    AtOnce,
+    /// In the iterations just before that one, an inverse in each.
+    ///
+    /// One where γ stays, three where it is searched. They are all made from the factors at the first
+    /// of these iterations, and so are one or three iterations old when they take effect.
+    ///
+    /// The work is the same, but no iteration waits for more than one inverse. Where `T₃` leaves no
+    /// iterations for it, and in the first iterations, which refresh each time, the work is done at once.
+    #[default]
+    Ahead,
 }
 
 /// What to do about trainable parameters that no block covers.

@@ -9,12 +9,11 @@ mod range;
 mod refresh;
 mod state;
 
-pub use config::{CoveragePolicy, CurvatureConfig};
+pub use config::{CoveragePolicy, CurvatureConfig, RefreshTiming};
 pub(crate) use discover::{Engine, EngineParts};
 pub use extensions::Extensions;
 pub use fault::{ConfigFault, InitError};
 pub(crate) use observe::{Observation, ObservationTimes, Sample};
 pub(crate) use range::Range;
-pub use refresh::RefreshTiming;
-pub(crate) use refresh::{Refresh, RefreshAhead, RefreshPoint};
-pub(crate) use state::EngineState;
+pub(crate) use refresh::{Refresh, RefreshPoint};
+pub(crate) use state::{EngineState, RefreshAhead};

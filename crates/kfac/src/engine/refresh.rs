@@ -1,40 +1,11 @@
 //! The refresh of the inverse (sections 6.6 and 8), and how its work is spread over iterations.
 
-use serde::{Deserialize, Serialize};
-
-use super::{discover::Engine, state::EngineState};
+use super::{
+    config::RefreshTiming,
+    discover::Engine,
+    state::{EngineState, RefreshAhead},
+};
 use crate::inverse::{DampedInverse, InverseOf, PreparedFactors};
-
-/// When the work of a refresh of the inverse is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum RefreshTiming {
-    /// In the iteration in which the inverse takes effect, all of it.
-    ///
-    /// The paper's way: every `T₂`-th iteration waits for the inverses of three candidates γ.
-    AtOnce,
-    /// In the iterations just before that one, an inverse in each.
-    ///
-    /// One where γ stays, three where it is searched. They are all made from the factors at the first
-    /// of these iterations, and so are one or three iterations old when they take effect.
-    ///
-    /// The work is the same, but no iteration waits for more than one inverse. Where `T₃` leaves no
-    /// iterations for it, and in the first iterations, which refresh each time, the work is done at once.
-    #[default]
-    Ahead,
-}
-
-/// A refresh under way: inverses that are made before they take effect.
-#[derive(Clone, Debug)]
-pub(crate) struct RefreshAhead {
-    /// The factors at its beginning.
-    factors: PreparedFactors,
-    /// The candidates.
-    gammas: Vec<f64>,
-    /// The inverses of the first of them.
-    inverses: Vec<DampedInverse>,
-}
 
 /// What an iteration does about the inverse.
 pub(crate) enum Refresh {

@@ -1,9 +1,8 @@
 //! What the engine carries from batch to batch.
 
-use super::refresh::RefreshAhead;
 use crate::{
     blocks::{FactorSet, RunningFactors},
-    inverse::FisherInverse,
+    inverse::{DampedInverse, FisherInverse, PreparedFactors},
 };
 
 /// All that the engine's next call starts from.
@@ -22,4 +21,15 @@ impl EngineState {
     pub(crate) fn factors(&self) -> &FactorSet {
         &self.statistics.factors
     }
+}
+
+/// A refresh under way: inverses that are made before they take effect.
+#[derive(Clone, Debug)]
+pub(crate) struct RefreshAhead {
+    /// The factors at its beginning.
+    pub(super) factors: PreparedFactors,
+    /// The candidates.
+    pub(super) gammas: Vec<f64>,
+    /// The inverses of the first of them.
+    pub(super) inverses: Vec<DampedInverse>,
 }

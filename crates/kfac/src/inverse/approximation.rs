@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::chain::Regression;
+use super::regression::Regression;
 use crate::{
     blocks::{CrossFactors, FactorSet, KroneckerFactors, sandwich},
     linalg::{self, NotPositiveDefinite, host},

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use faer::Mat;
 
-use super::chain::{ChainLink, Regression};
+use super::regression::Regression;
 use crate::{
     blocks::{
         BlockInverse, CrossFactors, FactorCholesky, InverseMethod, KroneckerInverse, in_basis,
@@ -93,10 +93,9 @@ impl<E: Scalar> LinkedLayer<E> {
         &self,
         next: &Self,
         cross: &CrossFactors,
+        regression: &Regression,
         method: InverseMethod,
-    ) -> Option<ChainLink> {
-        let inverses = [&next.activation, &next.gradient].map(|factor| &factor.inverse.inverse);
-        let regression = Regression::new(cross, inverses);
+    ) -> Option<ConditionalInverse> {
         let activation = Whitened::new(&self.activation, &cross.activation, &next.activation);
         let gradient = Whitened::new(&self.gradient, &cross.gradient, &next.gradient);
         let series = match method {
@@ -107,14 +106,10 @@ impl<E: Scalar> LinkedLayer<E> {
                 radius.powi(1 << CHEAP_POWERS) <= E::EPSILON
             }
         };
-        let conditional = if series {
-            self.series(&regression, cross)
+        Some(if series {
+            self.series(regression, cross)
         } else {
             self.directions([activation.directions()?, gradient.directions()?])
-        };
-        Some(ChainLink {
-            regression,
-            conditional,
         })
     }
 

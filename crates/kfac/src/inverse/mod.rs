@@ -6,11 +6,13 @@ mod conditional;
 mod correction;
 mod fisher_inverse;
 mod prepared;
+mod regression;
 
 pub use approximation::FisherApproximation;
-pub use chain::{ChainLink, Regression};
+pub use chain::ChainLink;
 pub use conditional::ConditionalInverse;
 pub(crate) use correction::CorrectionSums;
 pub use correction::Eigenvalues;
 pub use fisher_inverse::{FisherInverse, InverseStructure};
 pub(crate) use prepared::{DampedInverse, InverseOf, PreparedFactors};
+pub use regression::Regression;

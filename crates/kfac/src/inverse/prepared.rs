@@ -206,7 +206,7 @@ impl PreparedFactors {
         let (Some(this), Some(Some(next))) = (&linked[index], linked.get(index + 1)) else {
             return Ok(None);
         };
-        let link = this.given(next, cross, self.method);
+        let link = ChainLink::new(this, next, cross, self.method);
         link.map(Some).ok_or(FactorAction::CutFromNextLayer)
     }
 }

@@ -23,6 +23,7 @@ mod preconditioner;
 mod preconditioner_contract;
 mod refresh;
 mod sharing;
+mod structure;
 mod subsets;
 mod support;
 mod tridiagonal;
