@@ -1,16 +1,18 @@
-//! The kernels of a step, each at growing sizes, so that a regression shows.
+//! What a step does to one layer, each at growing sizes, so that a regression shows.
 //!
-//! `cargo bench -p kfac` measures all; `cargo bench -p kfac -- factorise` those with that name.
+//! `cargo bench -p kfac` measures all; `cargo bench -p kfac -- refresh` those with that name.
+
+use std::sync::Arc;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use divan::{Bencher, counter::ItemsCount};
-use faer::Mat;
 use kfac::{
-    linalg::{self, host},
-    statistics::{cross_moment, second_moment},
+    InverseMethod, PiNorm,
+    blocks::{BlockEstimate, BlockInverse, KroneckerFactors},
+    damping::FactoredTikhonov,
 };
 
-/// Dimensions of a factor.
+/// Dimensions of the two factors of a layer.
 const SIZES: [usize; 4] = [64, 256, 1024, 4096];
 
 /// Dimensions for what costs ten times as much.
@@ -18,6 +20,9 @@ const SMALLER_SIZES: [usize; 3] = [64, 256, 1024];
 
 /// Cases that a factor is estimated from.
 const CASES: usize = 500;
+
+const GAMMA: f64 = 0.1;
+const RULE: FactoredTikhonov = FactoredTikhonov { pi: PiNorm::Trace };
 
 fn main() {
     divan::main();
@@ -27,14 +32,22 @@ fn random([rows, columns]: [usize; 2]) -> Tensor<2> {
     Tensor::random([rows, columns], Distribution::Default, &Device::flex())
 }
 
-/// A second moment, damped: positive definite.
-fn factor(size: usize) -> Mat<f32> {
-    let moment = second_moment(random([CASES, size])) / CASES as f64;
-    let mut factor: Mat<f32> = host::to_host(&moment);
-    for i in 0..size {
-        factor[(i, i)] += 0.1;
+fn second_moment(rows: Tensor<2>) -> Tensor<2> {
+    rows.clone().transpose().matmul(rows)
+}
+
+/// A layer with factors of one size.
+fn layer(size: usize) -> KroneckerFactors {
+    let factor = || second_moment(random([CASES, size])) / CASES as f64;
+    KroneckerFactors {
+        activation: factor(),
+        gradient: factor(),
     }
-    factor
+}
+
+fn inverse(factors: &KroneckerFactors, method: InverseMethod) -> Option<Arc<dyn BlockInverse>> {
+    let prepared = factors.prepare(&RULE, method);
+    prepared.invert(&RULE, GAMMA).inverse
 }
 
 /// Counts the operations of an algorithm that needs `coefficient · size³` of them.
@@ -52,70 +65,32 @@ fn second_moments(bencher: Bencher<'_, '_>, size: usize) {
         .bench_values(second_moment);
 }
 
-/// The factors' update between neighbours in a chain.
+/// The refresh of a layer: Cholesky factors and inverses, to the host and back.
 #[divan::bench(args = SIZES)]
-fn cross_moments(bencher: Bencher<'_, '_>, size: usize) {
-    let operations = (2 * CASES * size * size) as u64;
+fn refresh(bencher: Bencher<'_, '_>, size: usize) {
+    let factors = layer(size);
     bencher
-        .counter(ItemsCount::new(operations))
-        .with_inputs(|| (random([CASES, size]), random([CASES, size])))
-        .bench_values(|(x, y)| cross_moment(x, y));
+        .counter(cubic(2.0, size))
+        .bench(|| inverse(&factors, InverseMethod::Cholesky));
 }
 
-/// The refresh of one factor: Cholesky factor and inverse.
-#[divan::bench(args = SIZES)]
-fn factorise(bencher: Bencher<'_, '_>, size: usize) {
-    let factor = factor(size);
-    bencher
-        .counter(cubic(1.0, size))
-        .bench(|| linalg::factorise(&factor, 0.01));
-}
-
-/// The refresh of one factor in its eigenbasis.
+/// The refresh of a layer in its eigenbases.
 #[divan::bench(args = SMALLER_SIZES)]
-fn symmetric_eigen(bencher: Bencher<'_, '_>, size: usize) {
-    let factor = factor(size);
+fn refresh_in_eigenbases(bencher: Bencher<'_, '_>, size: usize) {
+    let factors = layer(size);
     bencher
-        .counter(cubic(9.0, size))
-        .bench(|| linalg::symmetric_eigen(&factor));
-}
-
-/// The refresh of one link in a chain: whitened cross factor and canonical directions.
-#[divan::bench(args = SMALLER_SIZES)]
-fn canonical_directions(bencher: Bencher<'_, '_>, size: usize) {
-    let lower = || linalg::factorise(&factor(size), 0.01).map(|(cholesky, _)| cholesky.lower);
-    let (Ok(this), Ok(next)) = (lower(), lower()) else {
-        return;
-    };
-    let cross: Mat<f32> = host::to_host(&cross_moment(
-        random([CASES, size]),
-        random([CASES, size]) / CASES as f64,
-    ));
-    bencher.counter(cubic(14.0, size)).bench(|| {
-        let whitened = linalg::whitened_cross(&this, &cross, &next);
-        linalg::canonical_directions(&this, &whitened, 1.0)
-    });
+        .counter(cubic(18.0, size))
+        .bench(|| inverse(&factors, InverseMethod::Eigen));
 }
 
 /// Applying the inverse of one block: two products.
 #[divan::bench(args = SIZES)]
-fn kronecker_multiply(bencher: Bencher<'_, '_>, size: usize) {
-    let inverse = kfac::curvature::KroneckerInverse {
-        activation: random([size, size]),
-        gradient: random([size, size]),
+fn multiply(bencher: Bencher<'_, '_>, size: usize) {
+    let Some(inverse) = inverse(&layer(size), InverseMethod::Cholesky) else {
+        return;
     };
     bencher
         .counter(cubic(4.0, size))
         .with_inputs(|| random([size, size]))
         .bench_values(|v| inverse.multiply(v));
-}
-
-/// Moving a factor to the host and its inverse back.
-#[divan::bench(args = SIZES)]
-fn to_host_and_back(bencher: Bencher<'_, '_>, size: usize) {
-    let tensor = random([size, size]);
-    bencher.counter(ItemsCount::new(2 * size * size)).bench(|| {
-        let matrix: Mat<f32> = host::symmetric_to_host(&tensor);
-        host::transposed_to_device(&matrix, &Device::flex(), tensor.dtype())
-    });
 }
