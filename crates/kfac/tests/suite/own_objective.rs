@@ -163,10 +163,12 @@ fn an_objective_that_fails_leaves_no_trace() {
         .step_with(&mut model, &batch(), &Mean(Gaussian))
         .unwrap();
     let (before, parameters) = (state(&optimizer), all_bits(&model));
+    // Other cases, whose statistics differ from those of the step before.
+    let other = Batch::new(normal([CASES, 3], 3) + 1.0, normal([CASES, 2], 4));
     for (value, gradients) in [(true, false), (false, true)] {
         let failing = Failing { value, gradients };
         let error = optimizer
-            .step_with(&mut model, &batch(), &failing)
+            .step_with(&mut model, &other, &failing)
             .unwrap_err();
         let message = "the simulator is gone".to_owned();
         assert_eq!(error, StepError::Objective { message });
