@@ -76,11 +76,12 @@ impl BlockStructure for SummedDiagonal {
     }
 
     fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
-        let sum = gradients_of_cases(layer, uses);
+        let d = gradients_of_cases(layer, uses);
+        let summed = |rows: Tensor<2>| rows.sum_dim(0).reshape(shape(layer));
         match pass.gradients {
-            GradientKind::Sampled => moments(sum, Finish::Square),
-            // The pass is over a single case.
-            GradientKind::Given => moments(sum.clone() * sum, Finish::Mean),
+            GradientKind::Sampled => moments(summed(d), Finish::Square),
+            // A row is a case: a parameter that shows sums only has passes over single cases here.
+            GradientKind::Given => moments(summed(d.clone() * d), Finish::Mean),
         }
     }
 

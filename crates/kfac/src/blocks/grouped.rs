@@ -69,8 +69,10 @@ impl BlockStructure for Grouped {
             activation,
             gradient,
         };
-        let groups = factors.into_iter().zip(gradients).map(pair).collect();
-        Some(Arc::new(GroupedFactors(groups)))
+        let groups: Vec<_> = factors.into_iter().zip(gradients).map(pair).collect();
+        let expected = [layer.activation_dimension(), layer.gradient_dimension()];
+        let fits = groups.iter().all(|group| group.dimensions() == expected);
+        fits.then(|| Arc::new(GroupedFactors(groups)) as Arc<dyn BlockEstimate>)
     }
 
     fn restore(

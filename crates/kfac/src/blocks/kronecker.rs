@@ -113,7 +113,7 @@ impl BlockStructure for Kronecker {
 }
 
 impl KroneckerFactors {
-    fn dimensions(&self) -> [usize; 2] {
+    pub(super) fn dimensions(&self) -> [usize; 2] {
         [self.activation.dims()[0], self.gradient.dims()[0]]
     }
 

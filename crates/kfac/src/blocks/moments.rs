@@ -6,7 +6,7 @@ use super::products::columns;
 use crate::{
     capture::LayerUses,
     linalg::second_moment,
-    network::{Layer, WeightSharing},
+    network::{Layer, ParameterAction, WeightSharing},
 };
 
 /// What a pass over the network is one of.
@@ -167,8 +167,33 @@ fn by_group(layer: &Layer, gradients: &Tensor<2>) -> Vec<Tensor<2>> {
     (0..groups).map(moment).collect()
 }
 
-/// Each case's gradient of the parameters of a layer without products, `[n, rows · d_out]`.
+/// Each case's gradient of the layer's parameters, `[n, rows · d_out]`: the layer's matrix read row by row.
 pub(super) fn gradients_of_cases(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    match layer.action {
+        ParameterAction::Product { .. } | ParameterAction::Lookup => {
+            gradients_of_products(layer, uses)
+        }
+        ParameterAction::Scale | ParameterAction::Alone => gradients_of_scales(layer, uses),
+    }
+}
+
+/// `Σ_r ā gᵀ` of each case, the groups' columns side by side.
+fn gradients_of_products(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    let gradients = uses.output_gradients();
+    let [n, _, d_out] = gradients.dims();
+    let groups = uses.activations(layer, &(0..n));
+    let width = d_out / groups.len().max(1);
+    let of_group = |(group, activations): (usize, Tensor<3>)| {
+        let own = group * width..(group + 1) * width;
+        let own: Tensor<3> = gradients.clone().slice_dim(2, own);
+        activations.swap_dims(1, 2).matmul(own) // [n, d_in + 1, d_out / groups]
+    };
+    let matrices = groups.into_iter().enumerate().map(of_group).collect();
+    Tensor::cat(matrices, 2).reshape([n, layer.activation_dimension() * d_out])
+}
+
+/// `Σ_r f ⊙ g` and, for shifts, `Σ_r g` of each case.
+fn gradients_of_scales(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
     let gradients = uses.output_gradients();
     let features = uses.features(layer, &(0..gradients.dims()[0]));
     let scales = features.into_iter().map(|f| f * gradients.clone());

@@ -165,7 +165,10 @@ impl Tape {
         Self::new(Mode::Off)
     }
 
-    pub(crate) fn evaluating() -> Self {
+    /// The tape of the passes that the optimizer makes to evaluate a network, for an
+    /// [`Objective`](crate::Objective) of your own: batch normalisations use their running statistics, and
+    /// dropout does nothing.
+    pub fn evaluating() -> Self {
         Self::new(Mode::Evaluate)
     }
 

@@ -52,7 +52,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct FisherEstimator<'a, L> {
     pub(super) blocks: &'a Blocks,
     pub(super) loss: &'a L,
@@ -61,6 +61,15 @@ pub struct FisherEstimator<'a, L> {
     pub(super) structure: InverseStructure,
     pub(super) chunk_size: usize,
 }
+
+// Derived, these would ask the same of the loss, which is only borrowed.
+impl<L> Clone for FisherEstimator<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for FisherEstimator<'_, L> {}
 
 /// What [`FisherEstimator::corrected`] corrects.
 #[derive(Clone, Copy, Debug)]

@@ -65,10 +65,10 @@ impl FisherApproximation {
             Ok(host::to_device(&cholesky.inverse, &device, dtype))
         };
         let regression = |(layer, link): (usize, &Option<CrossFactors>)| {
-            // Only layers whose blocks are single Kronecker products are linked.
-            let next = factors.blocks.get(layer + 1);
-            let next = next.and_then(|next| next.downcast::<KroneckerFactors>());
-            let (Some(cross), Some(next)) = (link, next) else {
+            // Only layers whose blocks are both single Kronecker products are linked.
+            let product = |layer: usize| factors.blocks.get(layer)?.downcast::<KroneckerFactors>();
+            let both = product(layer).zip(product(layer + 1));
+            let (Some(cross), Some((_, next))) = (link, both) else {
                 return Ok(None);
             };
             let inverses = [inverse(&next.activation)?, inverse(&next.gradient)?];

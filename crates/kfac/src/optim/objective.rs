@@ -37,7 +37,7 @@ pub(super) trait StepObjective<M: Network, T> {
 /// ```
 ///
 /// with θ the parameters of the given layers, biases included.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct MeanLoss<'a, L> {
     /// The layers whose parameters count.
     pub layers: &'a Layers,
@@ -48,6 +48,15 @@ pub struct MeanLoss<'a, L> {
     /// At most this many cases are evaluated at once.
     pub chunk_size: usize,
 }
+
+// Derived, these would ask the same of the loss, which is only borrowed.
+impl<L> Clone for MeanLoss<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for MeanLoss<'_, L> {}
 
 impl<L> MeanLoss<'_, L> {
     /// `h(θ)`; `parameters` are the model's, see [`Layers::parameters`].
