@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::{module::Module, nn::Linear, tensor::Tensor};
 use faer::{Mat, linalg::solvers::DenseSolveCore};
 use kfac::{
-    Batch, Extensions, FisherEstimate, Gaussian, InverseStructure, Layers, Network,
+    Batch, Extensions, FisherEstimate, Gaussian, InverseMethod, InverseStructure, Layers, Network,
     ParameterVector, PiNorm, RandomStream, Tape,
     blocks::{Blocks, FactorSet, Full},
     curvature::{FisherApproximation, FisherEstimator, FisherInverse},
@@ -140,7 +140,7 @@ fn linked_factors_have_the_inverse_that_is_defined_by_them() {
     let factors = factors(&model, &blocks, InverseStructure::BlockTridiagonal);
     let links: Vec<bool> = factors.links.iter().map(Option::is_some).collect();
     assert_eq!(links, [true, true, false]);
-    let inverse = factors.damped_inverse(layers, Arc::new(RULE), GAMMA);
+    let inverse = factors.damped_inverse(layers, Arc::new(RULE), InverseMethod::Automatic, GAMMA);
     let inverse = matrix_of(layers, |v| inverse.multiply(v));
     let damped = factors.damped(&RULE, GAMMA).unwrap();
     assert_is_the_inverse(&inverse, layers, &damped);
@@ -156,7 +156,12 @@ fn the_block_diagonal_structure_has_no_links() {
     let blocks = discover(&model, &batch().inputs);
     let factors = factors(&model, &blocks, InverseStructure::BlockDiagonal);
     assert!(factors.links.iter().all(Option::is_none));
-    let inverse = factors.damped_inverse(blocks.layers(), Arc::new(RULE), GAMMA);
+    let inverse = factors.damped_inverse(
+        blocks.layers(),
+        Arc::new(RULE),
+        InverseMethod::Automatic,
+        GAMMA,
+    );
     assert!(inverse.links().iter().all(Option::is_none));
     let inverse = matrix_of(blocks.layers(), |v| inverse.multiply(v));
     let damped = factors.damped(&RULE, GAMMA).unwrap();
@@ -183,9 +188,10 @@ fn the_inverse_of_an_optimizers_factors_is_the_optimizers() {
     let (optimizer, _, reports) = trained(optimizer, model, &batch(), 1);
     let layers = optimizer.layers();
     let gamma = reports[0].gamma;
-    let again = optimizer
-        .factors()
-        .damped_inverse(layers, Arc::new(RULE), gamma);
+    let again =
+        optimizer
+            .factors()
+            .damped_inverse(layers, Arc::new(RULE), InverseMethod::Automatic, gamma);
     let expected = product_bits(optimizer.inverse().unwrap(), layers);
     assert_eq!(product_bits(&again, layers), expected);
 }
