@@ -25,9 +25,9 @@ pub enum KnownNetwork {
 impl KnownNetwork {
     /// The parameter table.
     pub fn table(self, sharing: WeightSharing, scale_shift: ScaleShiftBlock) -> ParameterTable {
-        let mut options = BlockOptions::default();
-        options.sharing = sharing;
-        options.scale_shift = scale_shift;
+        let options = BlockOptions::default()
+            .with_sharing(sharing)
+            .with_scale_shift(scale_shift);
         let device = Device::flex().autodiff();
         let place = (&device, Precision::F32);
         let image = Tensor::zeros([1, 28 * 28], &device);

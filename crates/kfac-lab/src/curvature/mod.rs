@@ -141,9 +141,9 @@ impl Problem {
             Some(Sharing::Reduce) => WeightSharing::Reduce,
             Some(Sharing::Expand) | None => WeightSharing::Expand,
         };
-        let mut options = BlockOptions::default();
-        options.sharing = sharing;
-        options.scale_shift = ScaleShiftBlock::Full;
+        let options = BlockOptions::default()
+            .with_sharing(sharing)
+            .with_scale_shift(ScaleShiftBlock::Full);
         let (blocks, _) = Blocks::discover(&model, &inputs.clone().autodiff(), &options);
         let name = |layer: &Layer| {
             let index = owners.iter().position(|owner| *owner == Some(layer.weight));

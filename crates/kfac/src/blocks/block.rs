@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     capture::LayerUses,
-    damping::DampingRule,
+    damping::{DampingRule, ProductDamping},
     error::FactorKind,
     network::{BlockDescription, Layer},
 };
@@ -199,4 +199,20 @@ pub enum InverseMethod {
     /// products with four matrices. Within chains the canonical correlations of neighbours, which
     /// depend on γ: an eigendecomposition of the smaller of each two neighbouring factors.
     Eigen,
+}
+
+impl InverseMethod {
+    /// The dampings of the two factors, where each factor is inverted on its own.
+    pub(super) fn of_factors(self, damping: ProductDamping) -> Option<[f64; 2]> {
+        match (self, damping) {
+            (
+                Self::Automatic | Self::Cholesky,
+                ProductDamping::Factored {
+                    activation,
+                    gradient,
+                },
+            ) => Some([activation, gradient]),
+            _ => None,
+        }
+    }
 }

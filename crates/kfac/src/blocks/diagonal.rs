@@ -79,7 +79,7 @@ impl BlockStructure for SummedDiagonal {
         let d = gradients_of_cases(layer, uses);
         let summed = |rows: Tensor<2>| rows.sum_dim(0).reshape(shape(layer));
         match pass.gradients {
-            GradientKind::Sampled => moments(summed(d), Finish::Square),
+            GradientKind::Sampled { sample } => moments(summed(d), Finish::Square { sample }),
             // A row is a case: a parameter that shows sums only has passes over single cases here.
             GradientKind::Given => moments(summed(d.clone() * d), Finish::Mean),
         }

@@ -43,7 +43,7 @@ pub(super) struct EigenPair {
 #[derive(Debug)]
 enum ActivationEigen {
     /// Of a dense factor; `None` where it failed.
-    Dense(Option<FactorEigen>),
+    Dense(Option<Box<FactorEigen>>),
     /// A diagonal factor's elements are its eigenvalues.
     Diagonal(Vec<f64>),
 }
@@ -52,7 +52,7 @@ impl EigenPair {
     /// Of two dense factors.
     pub(super) fn of(activation: &Tensor<2>, gradient: &Tensor<2>) -> Self {
         Self {
-            activation: ActivationEigen::Dense(eigen(activation)),
+            activation: ActivationEigen::Dense(eigen(activation).map(Box::new)),
             gradient: eigen(gradient),
         }
     }
@@ -174,9 +174,10 @@ impl EigenInverse {
         Self::new(self.bases.iter().zip(new).map(corrected).collect())
     }
 
-    pub(super) fn restore(record: &Record) -> Result<Self, RecordError> {
+    /// The inverse of so many groups.
+    pub(super) fn restore(record: &Record, groups: usize) -> Result<Self, RecordError> {
         record.expect_form(Self::FORM)?;
-        let bases = record.parts.iter().map(EigenBasis::restore);
+        let bases = (0..groups).map(|group| EigenBasis::restore(record.part(group)?));
         Ok(Self::new(bases.collect::<Result<_, _>>()?))
     }
 }

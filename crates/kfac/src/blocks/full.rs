@@ -9,7 +9,7 @@ use super::{
         BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
         PreparedBlock,
     },
-    host::{FactorInverse, invert, plus_identity},
+    host::{FactorInverse, plus_identity},
     identity::IdentityInverse,
     magnitudes::Magnitudes,
     moments::{Divisor, Finish, Moments, Pass, gradients_of_cases},
@@ -113,7 +113,7 @@ impl PreparedBlock for FullFactors {
     }
 
     fn invert(&self, rule: &dyn DampingRule, gamma: f64) -> Inversion<Arc<dyn BlockInverse>> {
-        let inverse = invert(&self.0, FactorKind::Block, rule.block(gamma));
+        let inverse = FactorInverse::of(&self.0, FactorKind::Block, rule.block(gamma));
         inverse.map(|inverse| Arc::new(FullInverse(inverse)) as Arc<dyn BlockInverse>)
     }
 }

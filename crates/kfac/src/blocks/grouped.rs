@@ -77,15 +77,17 @@ impl BlockStructure for Grouped {
 
     fn restore(
         &self,
-        _layer: &Layer,
+        layer: &Layer,
         record: &Record,
     ) -> Result<Arc<dyn BlockInverse>, RecordError> {
+        let groups = layer.action.groups();
         match record.form.as_str() {
             GroupedInverse::FORM => {
-                let groups = record.parts.iter().map(KroneckerInverse::restore);
-                Ok(Arc::new(GroupedInverse(groups.collect::<Result<_, _>>()?)))
+                let group = |group| KroneckerInverse::restore(record.part(group)?);
+                let groups = (0..groups).map(group).collect::<Result<_, _>>()?;
+                Ok(Arc::new(GroupedInverse(groups)))
             }
-            EigenInverse::FORM => Ok(Arc::new(EigenInverse::restore(record)?)),
+            EigenInverse::FORM => Ok(Arc::new(EigenInverse::restore(record, groups)?)),
             IdentityInverse::FORM => Ok(Arc::new(IdentityInverse::restore(record)?)),
             _ => Err(record.of_other_form("`groups`, `eigen` or `identity`")),
         }
@@ -112,7 +114,7 @@ impl BlockEstimate for GroupedFactors {
     }
 
     fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        by_group(&v, &self.0, |factors, own| factors.multiply(own))
+        by_group(&v, &self.0, BlockEstimate::multiply)
     }
 
     fn damped(&self, rule: &dyn DampingRule, gamma: f64) -> Option<Arc<dyn BlockEstimate>> {
@@ -142,8 +144,8 @@ impl PreparedBlock for PreparedGroups {
             let inversion = group.inverse(rule, gamma);
             repairs.extend(inversion.repairs);
             match inversion.inverse {
-                Some(ProductInverse::Factored(inverse)) => products.push(inverse),
-                Some(ProductInverse::Eigen(basis)) => bases.push(basis),
+                Some(ProductInverse::Factored(inverse)) => products.push(*inverse),
+                Some(ProductInverse::Eigen(basis)) => bases.push(*basis),
                 None => {}
             }
         }
@@ -165,7 +167,7 @@ impl GroupedInverse {
 
 impl BlockInverse for GroupedInverse {
     fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        by_group(&v, &self.0, |inverse, own| inverse.multiply(own))
+        by_group(&v, &self.0, BlockInverse::multiply)
     }
 
     fn magnitudes(&self) -> Magnitudes {

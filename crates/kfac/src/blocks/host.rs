@@ -30,6 +30,23 @@ pub struct FactorInverse {
 impl FactorInverse {
     const FORM: &str = "factor";
 
+    /// The inverse of a symmetric positive semi-definite matrix with a damping on its diagonal.
+    ///
+    /// It is worked out on the host: in the matrix's own precision, else in `f64`, else in `f64` with up
+    /// to ten doublings of the damping; the repairs tell of anything but the first, under the name
+    /// `kind`.
+    ///
+    /// # Cost
+    ///
+    /// d³ multiply-adds.
+    pub fn of(factor: &Tensor<2>, kind: FactorKind, damping: f64) -> Inversion<Self> {
+        if factor.dtype() == DType::F64 {
+            factorise::<f64>(factor, kind, damping).map(|cholesky| cholesky.inverse)
+        } else {
+            factorise::<f32>(factor, kind, damping).map(|cholesky| cholesky.inverse)
+        }
+    }
+
     pub(super) fn record(&self) -> Record {
         let size = self.magnitudes;
         Record::new(Self::FORM)
@@ -125,19 +142,6 @@ pub(crate) fn diagonal(matrix: &Tensor<2>) -> Tensor<1> {
 pub(super) fn plus_identity(factor: &Tensor<2>, damping: f64) -> Tensor<2> {
     let identity = Tensor::<2>::eye(factor.dims()[0], &factor.device()).cast(factor.dtype());
     factor.clone() + identity * damping
-}
-
-/// The inverse of a damped factor, worked out on the host in the factor's own precision.
-pub(super) fn invert(
-    factor: &Tensor<2>,
-    kind: FactorKind,
-    damping: f64,
-) -> Inversion<FactorInverse> {
-    if factor.dtype() == DType::F64 {
-        factorise::<f64>(factor, kind, damping).map(|cholesky| cholesky.inverse)
-    } else {
-        factorise::<f32>(factor, kind, damping).map(|cholesky| cholesky.inverse)
-    }
 }
 
 /// The damped factor factorised on the host in precision `E`.

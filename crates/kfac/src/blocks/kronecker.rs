@@ -10,7 +10,7 @@ use super::{
         PreparedBlock,
     },
     eigen::{EigenBasis, EigenInverse, EigenPair},
-    host::{DeviceFactor, FactorInverse, invert, plus_identity},
+    host::{DeviceFactor, FactorInverse, plus_identity},
     identity::IdentityInverse,
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_product},
@@ -105,7 +105,7 @@ impl BlockStructure for Kronecker {
     ) -> Result<Arc<dyn BlockInverse>, RecordError> {
         match record.form.as_str() {
             KroneckerInverse::FORM => Ok(Arc::new(KroneckerInverse::restore(record)?)),
-            EigenInverse::FORM => Ok(Arc::new(EigenInverse::restore(record)?)),
+            EigenInverse::FORM => Ok(Arc::new(EigenInverse::restore(record, 1)?)),
             IdentityInverse::FORM => Ok(Arc::new(IdentityInverse::restore(record)?)),
             _ => Err(record.of_other_form("`kronecker`, `eigen` or `identity`")),
         }
@@ -194,26 +194,19 @@ impl PreparedKronecker {
     /// that of both damped factors.
     pub(super) fn inverse(&self, rule: &dyn DampingRule, gamma: f64) -> Inversion<ProductInverse> {
         let damping = rule.product(gamma, self.pi);
-        match (damping, self.method) {
-            (
-                ProductDamping::Factored {
-                    activation,
-                    gradient,
-                },
-                InverseMethod::Automatic | InverseMethod::Cholesky,
-            ) => {
-                let factors = &self.factors;
-                let activation = invert(&factors.activation, FactorKind::Activation, activation);
-                let gradient = invert(&factors.gradient, FactorKind::Gradient, gradient);
-                activation.zip(gradient).map(|(activation, gradient)| {
-                    ProductInverse::Factored(KroneckerInverse {
-                        activation,
-                        gradient,
-                    })
-                })
-            }
-            _ => self.in_eigenbases(damping).map(ProductInverse::Eigen),
-        }
+        let Some([activation, gradient]) = self.method.of_factors(damping) else {
+            let basis = self.in_eigenbases(damping);
+            return basis.map(|basis| ProductInverse::Eigen(Box::new(basis)));
+        };
+        let factors = &self.factors;
+        let activation = FactorInverse::of(&factors.activation, FactorKind::Activation, activation);
+        let gradient = FactorInverse::of(&factors.gradient, FactorKind::Gradient, gradient);
+        activation.zip(gradient).map(|(activation, gradient)| {
+            ProductInverse::Factored(Box::new(KroneckerInverse {
+                activation,
+                gradient,
+            }))
+        })
     }
 
     fn in_eigenbases(&self, damping: ProductDamping) -> Inversion<EigenBasis> {
@@ -227,8 +220,8 @@ impl PreparedKronecker {
 /// Either form of the inverse of a product.
 #[derive(Clone, Debug)]
 pub(super) enum ProductInverse {
-    Factored(KroneckerInverse),
-    Eigen(EigenBasis),
+    Factored(Box<KroneckerInverse>),
+    Eigen(Box<EigenBasis>),
 }
 
 impl PreparedBlock for PreparedKronecker {
@@ -240,8 +233,8 @@ impl PreparedBlock for PreparedKronecker {
         self.inverse(rule, gamma)
             .map(|inverse| -> Arc<dyn BlockInverse> {
                 match inverse {
-                    ProductInverse::Factored(inverse) => Arc::new(inverse),
-                    ProductInverse::Eigen(basis) => Arc::new(EigenInverse::new(vec![basis])),
+                    ProductInverse::Factored(inverse) => Arc::new(*inverse),
+                    ProductInverse::Eigen(basis) => Arc::new(EigenInverse::new(vec![*basis])),
                 }
             })
     }

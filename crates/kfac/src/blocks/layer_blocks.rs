@@ -13,7 +13,7 @@ use super::{
     one_hot::OneHot,
 };
 use crate::{
-    capture::Network,
+    capture::{LayerChoice, Network},
     network::{Block, Layer, Layers, ParameterAction, ParameterTable, WeightSharing},
 };
 
@@ -59,9 +59,15 @@ impl Blocks {
         example: &M::Input,
         options: &BlockOptions,
     ) -> (Self, ParameterTable) {
-        let sharing = |path: &str| named(&options.sharing_of, path).copied();
-        let sharing = |path: &str| sharing(path).unwrap_or(options.sharing);
-        let (layers, mut table) = Layers::discover(model, example, sharing);
+        let choose = |path: &str| {
+            let sharing = named(&options.sharing_of, path).copied();
+            LayerChoice {
+                sharing: sharing.unwrap_or(options.sharing),
+                // Links are made between Kronecker products only.
+                links: named(&options.structure_of, path).is_none(),
+            }
+        };
+        let (layers, mut table) = Layers::discover(model, example, choose);
         let structure = |layer: &Layer| options.structure(layer);
         let structures: Vec<_> = layers.iter().map(structure).collect();
         for (index, (layer, structure)) in layers.iter().zip(&structures).enumerate() {
@@ -90,6 +96,32 @@ impl Blocks {
 }
 
 impl BlockOptions {
+    /// The options with this weight sharing, where nothing is said about a layer.
+    #[must_use]
+    pub fn with_sharing(self, sharing: WeightSharing) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// The options with these blocks of scales and shifts.
+    #[must_use]
+    pub fn with_scale_shift(self, scale_shift: ScaleShiftBlock) -> Self {
+        Self {
+            scale_shift,
+            ..self
+        }
+    }
+
+    /// The options with this structure for the layer of a path.
+    #[must_use]
+    pub fn with_structure(
+        mut self,
+        path: impl Into<String>,
+        structure: Arc<dyn BlockStructure>,
+    ) -> Self {
+        self.structure_of.push((path.into(), structure));
+        self
+    }
+
     /// The structure of a layer's block.
     fn structure(&self, layer: &Layer) -> Arc<dyn BlockStructure> {
         if let Some(own) = named(&self.structure_of, &layer.path) {

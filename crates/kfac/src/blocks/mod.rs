@@ -40,3 +40,5 @@ pub use one_hot::{OneHot, OneHotFactors, OneHotInverse};
 pub(crate) use products::{columns, in_basis, sandwich};
 pub use record::{Record, RecordError};
 pub use repair::{FactorAction, FactorRepair};
+
+pub use crate::linalg::{append_ones, second_moment};

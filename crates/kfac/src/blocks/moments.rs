@@ -23,7 +23,10 @@ pub struct Pass {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GradientKind {
     /// They are of sampled targets: those of different cases are independent, with mean zero.
-    Sampled,
+    Sampled {
+        /// Which of the samples of each case, counted from zero.
+        sample: usize,
+    },
     /// They are not; where a parameter shows its gradient summed over cases only, the pass is over a
     /// single case.
     Given,
@@ -57,8 +60,12 @@ pub enum Divisor {
 pub enum Finish {
     /// Nothing: they are sums of squares already.
     Mean,
-    /// They are sums of the gradients themselves over cases, to be squared once all are in.
-    Square,
+    /// They are sums of the gradients themselves over cases, to be squared once all are in: a sum for
+    /// each sample, of which a pass has one.
+    Square {
+        /// Which of the samples, counted from zero.
+        sample: usize,
+    },
 }
 
 impl Moments {
@@ -74,9 +81,13 @@ impl Moments {
             (Divisor::Count(sum), Divisor::Count(pass)) => Divisor::Count(sum + pass),
             (divisor, _) => divisor,
         };
+        let gradients = match pass.finish {
+            Finish::Mean => added(self.gradients, pass.gradients),
+            Finish::Square { sample } => added_at(sample, self.gradients, pass.gradients),
+        };
         Self {
             inputs,
-            gradients: added(self.gradients, pass.gradients),
+            gradients,
             divisor,
             finish: self.finish,
         }
@@ -89,16 +100,36 @@ impl Moments {
             Divisor::Count(count) => count,
         };
         let inputs = self.inputs.into_iter().map(|sum| sum / cases as f64);
-        let gradients = self.gradients.into_iter().map(|sum| match self.finish {
-            Finish::Mean => sum / divisor,
-            Finish::Square => sum.clone() * sum / divisor,
-        });
+        let gradients: Vec<Tensor<2>> = match self.finish {
+            Finish::Mean => self.gradients,
+            Finish::Square { .. } => {
+                let squares = self.gradients.into_iter().map(|sum| sum.clone() * sum);
+                squares
+                    .reduce(|all, square| all + square)
+                    .into_iter()
+                    .collect()
+            }
+        };
+        let gradients = gradients.into_iter().map(|sum| sum / divisor);
         inputs.chain(gradients).collect()
     }
 }
 
 fn added(sums: Vec<Tensor<2>>, others: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
     sums.into_iter().zip(others).map(|(a, b)| a + b).collect()
+}
+
+/// The sums with a sample's own added to it: the next sample is a sum of its own.
+fn added_at(sample: usize, mut sums: Vec<Tensor<2>>, own: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    match sums.get_mut(sample) {
+        Some(sum) => {
+            for own in own {
+                *sum = sum.clone() + own;
+            }
+        }
+        None => sums.extend(own),
+    }
+    sums
 }
 
 /// The sums of the two factors of each group of a product.

@@ -10,7 +10,7 @@ use super::{
         PreparedBlock,
     },
     eigen::{EigenInverse, EigenPair},
-    host::{DeviceFactor, DiagonalFactor, FactorInverse, invert, plus_identity},
+    host::{DeviceFactor, DiagonalFactor, FactorInverse, plus_identity},
     identity::IdentityInverse,
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_gradients, summed},
@@ -102,7 +102,7 @@ impl BlockStructure for OneHot {
                 activation: record.tensor("activation")?,
                 gradient: FactorInverse::restore(record.part(0)?)?,
             })),
-            EigenInverse::FORM => Ok(Arc::new(EigenInverse::restore(record)?)),
+            EigenInverse::FORM => Ok(Arc::new(EigenInverse::restore(record, 1)?)),
             IdentityInverse::FORM => Ok(Arc::new(IdentityInverse::restore(record)?)),
             _ => Err(record.of_other_form("`one-hot`, `eigen` or `identity`")),
         }
@@ -191,7 +191,7 @@ impl OneHotFactors {
 impl PreparedOneHot {
     fn factored(&self, activation: f64, gradient: f64) -> Inversion<Arc<dyn BlockInverse>> {
         let factor = &self.factors.gradient;
-        let gradient = invert(factor, FactorKind::Gradient, gradient);
+        let gradient = FactorInverse::of(factor, FactorKind::Gradient, gradient);
         gradient.map(|gradient| {
             let damped = self.counts.iter().map(|count| count + activation);
             let reciprocals: Vec<f64> = damped.map(f64::recip).collect();
@@ -212,21 +212,13 @@ impl PreparedBlock for PreparedOneHot {
 
     fn invert(&self, rule: &dyn DampingRule, gamma: f64) -> Inversion<Arc<dyn BlockInverse>> {
         let damping = rule.product(gamma, self.pi);
-        match (damping, self.method) {
-            (
-                ProductDamping::Factored {
-                    activation,
-                    gradient,
-                },
-                InverseMethod::Automatic | InverseMethod::Cholesky,
-            ) => self.factored(activation, gradient),
-            _ => {
-                let (counts, gradient) = (&self.counts, &self.factors.gradient);
-                let eigen = || EigenPair::of_diagonal(counts.clone(), gradient);
-                let basis = self.eigen.get_or_init(eigen).damped(damping);
-                basis.map(|basis| Arc::new(EigenInverse::new(vec![basis])) as Arc<dyn BlockInverse>)
-            }
+        if let Some([activation, gradient]) = self.method.of_factors(damping) {
+            return self.factored(activation, gradient);
         }
+        let (counts, gradient) = (&self.counts, &self.factors.gradient);
+        let eigen = || EigenPair::of_diagonal(counts.clone(), gradient);
+        let basis = self.eigen.get_or_init(eigen).damped(damping);
+        basis.map(|basis| Arc::new(EigenInverse::new(vec![basis])) as Arc<dyn BlockInverse>)
     }
 }
 

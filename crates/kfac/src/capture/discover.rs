@@ -6,24 +6,36 @@ use super::{
 };
 use crate::network::{Cases, Layer, Layers, ParameterAction, ParameterTable, WeightSharing};
 
+/// What is chosen about a layer.
+pub(crate) struct LayerChoice {
+    /// How positions that share its weights count.
+    pub(crate) sharing: WeightSharing,
+    /// Whether a chain may link it with its neighbours.
+    pub(crate) links: bool,
+}
+
 impl Layers {
     /// Finds the layers by one forward pass over the first case of `example`, and lists the model's
-    /// parameters, none of which is covered by a block yet. `sharing` tells by a layer's path how
-    /// positions that share its weights count.
+    /// parameters, none of which is covered by a block yet. `choose` tells by a layer's path what is
+    /// chosen about it.
     pub(crate) fn discover<M: Network>(
         model: &M,
         example: &M::Input,
-        sharing: impl Fn(&str) -> WeightSharing,
+        choose: impl Fn(&str) -> LayerChoice,
     ) -> (Self, ParameterTable) {
         let mut tape = Tape::new(Mode::Discover(Vec::new()));
         let _ = model.forward(example.slice(0..1), &mut tape);
         let table = ParameterTable::of(model);
-        let (sightings, chainable) = merged(tape.into_sightings());
-        let mut paths = layer_paths(&table, &sightings).into_iter();
+        let (sightings, mut chainable) = merged(tape.into_sightings());
+        let paths = layer_paths(&table, &sightings);
+        for (chainable, path) in chainable.iter_mut().zip(&paths) {
+            *chainable &= choose(path).links;
+        }
+        let mut paths = paths.into_iter();
         let layer = |(sighting, chain): (Sighting, Option<usize>)| {
             let path = paths.next().unwrap_or_default();
             Layer {
-                sharing: sharing(&path),
+                sharing: choose(&path).sharing,
                 path,
                 name: sighting.name,
                 action: sighting.action,

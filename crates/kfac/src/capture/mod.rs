@@ -16,6 +16,7 @@ mod tape;
 mod uses;
 
 pub use attention::AttentionMasks;
+pub(crate) use discover::LayerChoice;
 pub use network::{Jvp, Network};
 pub(crate) use normalisation::{BatchStatistics, FormerStatistics};
 pub use tape::{FeatureAxis, LayerParameters, Tape};

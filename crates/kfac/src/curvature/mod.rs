@@ -13,8 +13,8 @@ pub(crate) use sums::Sums;
 
 pub use crate::{
     inverse::{
-        ChainLink, ConditionalInverse, Eigenvalues, FisherApproximation, FisherInverse,
-        InverseStructure, Regression,
+        ChainLink, ConditionalInverse, DirectionPair, Eigenvalues, ExplainedPart,
+        FisherApproximation, FisherInverse, InverseStructure, Regression,
     },
     linalg::NotPositiveDefinite,
 };

@@ -8,7 +8,7 @@ use crate::{
     capture::{CapturedPass, Network, Tape},
     error::StepError,
     loss::Likelihood,
-    network::{Batch, Cases, Layers, Outputs, Parts},
+    network::{Batch, Cases, Layers, Outputs, Parts, device_of},
     random::RandomStream,
 };
 
@@ -70,7 +70,7 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
     /// A parameter on its own shows its gradient only summed over cases; the square of a sum is the sum
     /// of squares, in the mean, for sampled targets only.
     fn parts<M: Network>(&self, model: &M, batch: &Batch<M::Input, T>) -> Parts {
-        let device = self.blocks.layers().device(model);
+        let device = device_of(model);
         let sampled = self.estimate == FisherEstimate::MonteCarlo;
         if !sampled && self.blocks.layers().has_parameters_alone() {
             Parts::of_single_cases(&device)
@@ -89,7 +89,7 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         match self.estimate {
             FisherEstimate::MonteCarlo => {
                 for sample in 0..self.samples.max(1) {
-                    let kind = pass(sample == 0, GradientKind::Sampled);
+                    let kind = pass(sample == 0, GradientKind::Sampled { sample });
                     let seed = |outputs: O, _: &Batch<M::Input, T>| {
                         let gradient = self.loss.sampled_gradient(outputs, random);
                         Ok(of_samples(self.samples, gradient))

@@ -192,11 +192,11 @@ impl CurvatureConfig {
     }
 
     pub(super) fn block_options(&self, extensions: Extensions) -> BlockOptions {
-        let mut options = BlockOptions::default();
-        options.sharing = self.weight_sharing;
-        options.sharing_of = self.weight_sharing_of.clone();
-        options.scale_shift = self.scale_shift;
-        options.structure_of = extensions.structures;
-        options
+        BlockOptions {
+            sharing: self.weight_sharing,
+            sharing_of: self.weight_sharing_of.clone(),
+            scale_shift: self.scale_shift,
+            structure_of: extensions.structures,
+        }
     }
 }

@@ -16,28 +16,34 @@ use crate::{
     },
 };
 
-/// The inverse of `A ⊗ B − C ⊗ D`, in one of two forms (appendix B).
+/// The inverse of `A ⊗ B − C ⊗ D` (appendix B).
 #[derive(Clone, Debug)]
-pub enum ConditionalInverse {
-    /// With the canonical directions `K_A K_Aᵀ = A⁻¹CA⁻¹` and `K_B K_Bᵀ = B⁻¹DB⁻¹`:
-    /// `U = A⁻¹ V B⁻¹ + K_A [(K_Aᵀ V K_B) ⊙ S] K_Bᵀ`.
-    Directions {
-        /// The inverse of `A ⊗ B`.
-        unconditional: KroneckerInverse,
-        /// `K_A`, as columns.
-        activation: Tensor<2>,
-        /// `K_B`, as columns.
-        gradient: Tensor<2>,
-        /// `S`: `1 / (1 − s_A s_B)` for each pair of squared canonical correlations.
-        reciprocals: Tensor<2>,
-    },
-    /// As a series (Smith doubling): from `X = A⁻¹ V B⁻¹`, `X ← X + P X Qᵀ` with each pair of powers.
-    Series {
-        /// The inverse of `A ⊗ B`.
-        unconditional: KroneckerInverse,
-        /// `P = A⁻¹C` and `Q = B⁻¹D` to the powers 1, 2, 4, …
-        powers: Vec<(Tensor<2>, Tensor<2>)>,
-    },
+pub struct ConditionalInverse {
+    /// The inverse of `A ⊗ B`.
+    pub unconditional: KroneckerInverse,
+    /// What `C ⊗ D` adds to it.
+    pub explained: ExplainedPart,
+}
+
+/// What the part of a block that the next layer explains adds to the inverse of the block.
+#[derive(Clone, Debug)]
+pub enum ExplainedPart {
+    /// By canonical directions: `U = A⁻¹ V B⁻¹ + K_A [(K_Aᵀ V K_B) ⊙ S] K_Bᵀ`.
+    Directions(Box<DirectionPair>),
+    /// By a series (Smith doubling): from `X = A⁻¹ V B⁻¹`, `X ← X + P X Qᵀ` with each pair of the powers
+    /// 1, 2, 4, … of `P = A⁻¹C` and `Q = B⁻¹D`.
+    Series(Vec<(Tensor<2>, Tensor<2>)>),
+}
+
+/// The canonical directions of both factors: `K_A K_Aᵀ = A⁻¹CA⁻¹` and `K_B K_Bᵀ = B⁻¹DB⁻¹`.
+#[derive(Clone, Debug)]
+pub struct DirectionPair {
+    /// `K_A`, as columns.
+    pub activation: Tensor<2>,
+    /// `K_B`, as columns.
+    pub gradient: Tensor<2>,
+    /// `S`: `1 / (1 − s_A s_B)` for each pair of squared canonical correlations.
+    pub reciprocals: Tensor<2>,
 }
 
 /// The series is used unasked where so many pairs of powers reach machine precision: its products
@@ -55,19 +61,21 @@ impl ConditionalInverse {
     /// About twice the products of the unconditional inverse with canonical directions; that much again
     /// for each pair of powers of a series.
     pub fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Directions {
-                unconditional,
-                activation,
-                gradient,
-                reciprocals,
-            } => unconditional.multiply(v.clone()) + in_basis(activation, gradient, reciprocals, v),
-            Self::Series {
-                unconditional,
-                powers,
-            } => powers.iter().fold(unconditional.multiply(v), |x, (p, q)| {
-                x.clone() + sandwich(p, x, &q.clone().transpose())
-            }),
+        let unconditional = &self.unconditional;
+        match &self.explained {
+            ExplainedPart::Directions(pair) => {
+                let DirectionPair {
+                    activation,
+                    gradient,
+                    reciprocals,
+                } = &**pair;
+                unconditional.multiply(v.clone()) + in_basis(activation, gradient, reciprocals, v)
+            }
+            ExplainedPart::Series(powers) => {
+                powers.iter().fold(unconditional.multiply(v), |x, (p, q)| {
+                    x.clone() + sandwich(p, x, &q.clone().transpose())
+                })
+            }
         }
     }
 }
@@ -124,9 +132,9 @@ impl<E: Scalar> LinkedLayer<E> {
             p = p.clone().matmul(p);
             q = q.clone().matmul(q);
         }
-        ConditionalInverse::Series {
+        ConditionalInverse {
             unconditional,
-            powers,
+            explained: ExplainedPart::Series(powers),
         }
     }
 
@@ -149,11 +157,14 @@ impl<E: Scalar> LinkedLayer<E> {
         let columns = |directions: &Mat<E>| {
             host::transposed_to_device(directions, &device, dtype).transpose()
         };
-        ConditionalInverse::Directions {
+        let pair = DirectionPair {
             activation: columns(&activation.directions),
             gradient: columns(&gradient.directions),
             reciprocals: host::to_device(&reciprocals, &device, dtype),
+        };
+        ConditionalInverse {
             unconditional,
+            explained: ExplainedPart::Directions(Box::new(pair)),
         }
     }
 }

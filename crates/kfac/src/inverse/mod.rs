@@ -10,7 +10,7 @@ mod regression;
 
 pub use approximation::FisherApproximation;
 pub use chain::ChainLink;
-pub use conditional::ConditionalInverse;
+pub use conditional::{ConditionalInverse, DirectionPair, ExplainedPart};
 pub(crate) use correction::CorrectionSums;
 pub use correction::Eigenvalues;
 pub use fisher_inverse::{FisherInverse, InverseStructure};

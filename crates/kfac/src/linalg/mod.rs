@@ -15,7 +15,8 @@ mod stein;
 mod symmetric;
 
 pub(crate) use canonical::{CanonicalDirections, canonical_directions, whitened_cross};
-pub(crate) use second_moment::{append_ones, cross_moment, second_moment};
+pub(crate) use second_moment::cross_moment;
+pub use second_moment::{append_ones, second_moment};
 pub use spd::NotPositiveDefinite;
 pub(crate) use spd::{Attempt, DampedCholesky, factorise};
 pub(crate) use symmetric::{pseudo_inverse_solve, symmetric_eigen};

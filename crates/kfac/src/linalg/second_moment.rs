@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 /// # Shapes
 ///
 /// `[n, d] -> [n, d + 1]`
-pub(crate) fn append_ones(rows: Tensor<2>) -> Tensor<2> {
+pub fn append_ones(rows: Tensor<2>) -> Tensor<2> {
     let [n, _] = rows.dims();
     let ones = Tensor::ones([n, 1], (&rows.device(), rows.dtype()));
     Tensor::cat(vec![rows, ones], 1)
@@ -22,7 +22,7 @@ pub(crate) fn append_ones(rows: Tensor<2>) -> Tensor<2> {
 /// # Cost
 ///
 /// n d² multiply-adds.
-pub(crate) fn second_moment(rows: Tensor<2>) -> Tensor<2> {
+pub fn second_moment(rows: Tensor<2>) -> Tensor<2> {
     rows.clone().transpose().matmul(rows)
 }
 

@@ -72,13 +72,6 @@ impl Layers {
         &self.layers[layer].path
     }
 
-    /// The device of a model's parameters.
-    pub(crate) fn device<M: Module>(&self, model: &M) -> Device {
-        let mut found = FirstDevice::default();
-        model.visit(&mut found);
-        found.0.unwrap_or_default()
-    }
-
     /// The parameters `θ` of the layers.
     pub fn parameters<M: Module>(&self, model: &M) -> ParameterVector {
         let mut values = Values::default();
@@ -150,6 +143,13 @@ impl<'a> IntoIterator for &'a Layers {
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
+}
+
+/// The device of a model's parameters.
+pub(crate) fn device_of<M: Module>(model: &M) -> Device {
+    let mut found = FirstDevice::default();
+    model.visit(&mut found);
+    found.0.unwrap_or_default()
 }
 
 #[derive(Default)]

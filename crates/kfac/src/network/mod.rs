@@ -13,6 +13,7 @@ pub(crate) use cases::check_batch;
 pub use cases::{Batch, Cases};
 pub use layer::{Layer, ParameterAction, WeightSharing};
 pub use layers::Layers;
+pub(crate) use layers::device_of;
 pub use layout::WeightLayout;
 pub use outputs::Outputs;
 pub(crate) use parts::Parts;

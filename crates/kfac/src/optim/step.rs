@@ -43,6 +43,19 @@ struct Path<M> {
     model: M,
 }
 
+/// The objective and its gradient where the step starts.
+struct Descent {
+    value: f64,
+    gradient: ParameterVector,
+}
+
+/// All that a step decides.
+struct Decision<M> {
+    choice: Choice,
+    path: Path<M>,
+    judgement: Judgement,
+}
+
 /// λ after the step, and what it was judged by.
 struct Judgement {
     update: LambdaUpdate,
@@ -69,7 +82,8 @@ where
 
         // 3: ∇h on the mini-batch, and the factors with those of S₁ taken in.
         let start = self.setup.engine.layers().parameters(self.model);
-        let (objective, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
+        let (value, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
+        let descent = Descent { value, gradient };
         times.gradient = watch.lap();
         let (mut engine, observed) = self.observe()?;
         (times.curvature_pass, times.factor_update) = (observed.passes, observed.factors);
@@ -78,22 +92,27 @@ where
         // 4 to 10: for each γ the approximate inverse, and a proposal Δ.
         let refresh = self.refresh(&engine);
         times.inverse = watch.lap();
-        let (proposals, ahead) = self.propose(&gradient, engine.inverse.as_ref(), refresh);
+        let (proposals, ahead) = self.propose(&descent.gradient, engine.inverse.as_ref(), refresh);
         times.proposal = watch.lap();
 
         // 9 and 11: the final update δ of each, by the exact Fisher on S₂, and the best of them.
-        let choice = self.choose(&gradient, proposals)?;
+        let choice = self.choose(&descent.gradient, proposals)?;
         let path = self.path(start, &choice);
         times.quadratic_model = watch.lap();
 
         // 12 to 14: λ.
-        let judgement = self.judge(&path, objective, choice.model_change)?;
+        let judgement = self.judge(&path, descent.value, choice.model_change)?;
         times.lambda = watch.lap();
 
         // 15: θ + δ.
-        let report = self.report(objective, gradient.norm(), &choice, &path, &judgement);
         engine.ahead = ahead;
-        let mut advance = self.advance(engine, choice, path, &judgement, report);
+        let decision = Decision {
+            choice,
+            path,
+            judgement,
+        };
+        let report = self.report(&descent, &decision);
+        let mut advance = self.advance(engine, decision, report);
         times.update = watch.lap();
         advance.report.times = times;
         Ok(advance)
@@ -228,14 +247,12 @@ where
         Ok(Judgement { update, evidence })
     }
 
-    fn report(
-        &self,
-        objective: f64,
-        gradient_norm: f64,
-        choice: &Choice,
-        path: &Path<M>,
-        judgement: &Judgement,
-    ) -> StepReport {
+    fn report(&self, descent: &Descent, decision: &Decision<M>) -> StepReport {
+        let Decision {
+            choice,
+            path,
+            judgement,
+        } = decision;
         let last_step = self.state.previous_step.as_ref();
         let refreshed = choice.proposal.refreshed.as_ref();
         StepReport {
@@ -243,8 +260,8 @@ where
             outcome: judgement.outcome(),
             took_back_last_step: false,
             batch_size: self.batch.len(),
-            objective,
-            gradient_norm,
+            objective: descent.value,
+            gradient_norm: descent.gradient.norm(),
             proposal_norm: choice.proposal.direction.norm(),
             step_norm: path.step.norm(),
             previous_step_norm: last_step.map_or(0.0, ParameterVector::norm),
@@ -271,11 +288,14 @@ where
     fn advance(
         &self,
         mut engine: EngineState,
-        choice: Choice,
-        path: Path<M>,
-        judgement: &Judgement,
+        decision: Decision<M>,
         report: StepReport,
     ) -> Advance<M> {
+        let Decision {
+            choice,
+            path,
+            judgement,
+        } = decision;
         let lambda = judgement.update.state;
         let gamma = if lambda.starting {
             self.config().gamma_of(lambda.lambda)

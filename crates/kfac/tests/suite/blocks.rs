@@ -177,8 +177,7 @@ fn groups_and_embeddings_balance_their_own_damping() {
 fn each_kind_has_the_block_that_it_should() {
     let structure = |kind: Kind, estimate: Estimate| {
         let (model, batch) = (kind.model(1), Kind::batch(1, 2));
-        let mut options = BlockOptions::default();
-        options.scale_shift = estimate.scale_shift;
+        let options = BlockOptions::default().with_scale_shift(estimate.scale_shift);
         let (_, table) = Blocks::discover(&model, &batch.inputs, &options);
         let first = table.rows().iter().find_map(|row| match &row.coverage {
             Coverage::Block(block) if block.layer == 0 => Some(block.description.structure.clone()),

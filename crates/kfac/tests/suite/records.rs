@@ -78,8 +78,7 @@ fn for_each(mut check: impl FnMut(&Layer, &dyn BlockStructure, &dyn BlockEstimat
     let targets: Tensor<2, Int> = classes([40, POSITIONS - 1], 3, 5);
     let batch = Batch::new(tokens, targets);
     for scale_shift in [ScaleShiftBlock::Diagonal, ScaleShiftBlock::Full] {
-        let mut options = BlockOptions::default();
-        options.scale_shift = scale_shift;
+        let options = BlockOptions::default().with_scale_shift(scale_shift);
         let (blocks, _) = Blocks::discover(&model, &batch.inputs, &options);
         assert_eq!(blocks.layers().len(), 5);
         let estimator = FisherEstimator::new(&blocks, &Categorical);

@@ -7,7 +7,7 @@ use kfac::{
     Block, Coverage, DampingScheme, Gaussian, InverseMethod, InverseStructure, Kfac, KfacConfig,
     KroneckerFactors, ParameterVector, PiNorm,
     blocks::{CrossFactors, FactorSet},
-    curvature::{ChainLink, ConditionalInverse, FisherApproximation},
+    curvature::{ChainLink, ExplainedPart, FisherApproximation},
 };
 use proptest::prelude::*;
 
@@ -217,7 +217,7 @@ fn strong_damping_takes_the_series_and_weak_damping_the_eigenvectors() {
     };
     let series = |link: &Option<ChainLink>| {
         let link = link.as_ref().map(|link| &link.conditional);
-        link.map(|inverse| matches!(inverse, ConditionalInverse::Series { .. }))
+        link.map(|inverse| matches!(inverse.explained, ExplainedPart::Series(_)))
     };
     let strong: Vec<_> = blocks(1e9).iter().map(series).collect();
     assert_eq!(strong, [Some(true), Some(true), None]);

@@ -64,9 +64,9 @@ impl Estimate {
 
     /// The same with the structures of their blocks.
     pub(crate) fn blocks<M: Network>(&self, model: &M, inputs: &M::Input) -> Blocks {
-        let mut options = BlockOptions::default();
-        options.sharing = self.sharing;
-        options.scale_shift = self.scale_shift;
+        let options = BlockOptions::default()
+            .with_sharing(self.sharing)
+            .with_scale_shift(self.scale_shift);
         Blocks::discover(model, inputs, &options).0
     }
 
