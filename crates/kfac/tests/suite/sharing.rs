@@ -7,11 +7,13 @@ use burn::{
 };
 use faer::Mat;
 use kfac::{
-    Batch, Bernoulli, Block, Categorical, Coverage, FisherEstimate, InverseStructure,
-    KroneckerFactors, Network, ParameterRow, PredictiveDistribution, Tape,
+    Batch, Bernoulli, Block, Categorical, Coverage, FisherEstimate, Gaussian, InverseStructure,
+    KroneckerFactors, Network, ParameterRow, PredictiveDistribution, Tape, WeightSharing,
 };
 
-use crate::support::{self, Activation, Spec, assert_close, dense, exact_config, normal, run};
+use crate::support::{
+    self, Activation, Estimate, Spec, assert_close, dense, exact_config, normal, run,
+};
 use crate::support::{host, kronecker::append_ones, kronecker::second_moment};
 
 /// Sums of some hundred double precision products.
@@ -241,5 +243,49 @@ fn both_uses_of_a_layer_count() {
         &dense(&factors.gradient),
         &scaled(gradient, 2 * n),
         ROUNDING,
+    );
+}
+
+/// One layer applied many times in turn.
+#[derive(Module, Debug)]
+struct Repeated {
+    layer: Linear,
+    #[module(skip)]
+    uses: usize,
+}
+
+impl Network for Repeated {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        (0..self.uses).fold(inputs, |x, _| tape.linear(&self.layer, x).tanh())
+    }
+}
+
+/// The least seconds of a few estimates of the factors of a layer that is used so often.
+fn seconds(uses: usize) -> f64 {
+    let model = Repeated {
+        layer: support::linear([64, 64], true, (DType::F64, 1)),
+        uses,
+    };
+    let batch = Batch::new(normal([64, 64], 2), normal([64, 64], 3));
+    let estimate = Estimate::new(FisherEstimate::MonteCarlo, WeightSharing::Expand);
+    let runs = (0..3).map(|_| {
+        let start = std::time::Instant::now();
+        let _ = estimate.factors(&model, &Gaussian, &batch);
+        start.elapsed().as_secs_f64()
+    });
+    runs.fold(f64::INFINITY, f64::min)
+}
+
+/// Eight times the uses are eight times the work, and not sixty-four: three times that leaves room for a
+/// busy machine. Copying all that is there for each use more took 48 times as long.
+#[test]
+fn many_uses_cost_in_proportion() {
+    let ratio = seconds(800) / seconds(100);
+    assert!(
+        ratio < 24.0,
+        "800 uses took {ratio:.1} times as long as 100"
     );
 }
