@@ -155,7 +155,7 @@ pub(crate) fn factorise<E: Scalar>(
         Ok((cholesky, attempt)) => {
             let repair = FactorAction::of(attempt, damping);
             Inversion {
-                inverse: Some(on_device((&matrix, factor), cholesky, attempt.damping)),
+                inverse: Some(on_device(&matrix, factor, cholesky, attempt.damping)),
                 repairs: repair.map(|action| (kind, action)).into_iter().collect(),
             }
         }
@@ -168,7 +168,8 @@ pub(crate) fn factorise<E: Scalar>(
 
 /// A factorisation with its inverse where the factor is.
 fn on_device<E: Scalar>(
-    (matrix, factor): (&Mat<E>, &Tensor<2>),
+    matrix: &Mat<E>,
+    factor: &Tensor<2>,
     cholesky: DampedCholesky<E>,
     damping: f64,
 ) -> FactorCholesky<E> {

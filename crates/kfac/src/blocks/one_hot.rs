@@ -196,9 +196,8 @@ impl PreparedOneHot {
             let damped = self.counts.iter().map(|count| count + activation);
             let reciprocals: Vec<f64> = damped.map(f64::recip).collect();
             let shape = [self.counts.len(), 1];
-            let place = (factor.device(), factor.dtype());
             Arc::new(OneHotInverse {
-                activation: host::of_values(reciprocals, shape, place),
+                activation: host::of_values(reciprocals, shape, &factor.device(), factor.dtype()),
                 gradient,
             }) as Arc<dyn BlockInverse>
         })

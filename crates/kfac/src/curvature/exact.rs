@@ -45,7 +45,7 @@ pub fn fisher<M: Network, L: Likelihood<M::Output>>(
                 let unit = outputs.with_rows(unit);
                 loss.factor_product(outputs, unit)
             };
-            columns.push(seeded_gradient((model, layers), input.clone(), unit));
+            columns.push(seeded_gradient(model, layers, input.clone(), unit));
         }
     }
     mean_outer_product(&columns, inputs.len())
@@ -66,14 +66,15 @@ pub fn empirical_fisher<M: Network, T: Cases, L: Loss<M::Output, T>>(
     let columns = (0..batch.len()).map(|case| {
         let one = batch.slice(case..case + 1);
         let seed = |outputs| loss.gradient(outputs, one.targets.clone());
-        seeded_gradient((model, layers), one.inputs.clone(), seed)
+        seeded_gradient(model, layers, one.inputs.clone(), seed)
     });
     mean_outer_product(&columns.collect::<Vec<_>>(), batch.len())
 }
 
 /// The gradient of the outputs of some cases, weighted by what `seed` makes of them.
 fn seeded_gradient<M: Network>(
-    (model, layers): (&M, &Layers),
+    model: &M,
+    layers: &Layers,
     inputs: M::Input,
     seed: impl FnOnce(M::Output) -> M::Output,
 ) -> Vec<f64> {

@@ -71,9 +71,10 @@ pub(crate) fn transposed_to_device<E: Scalar>(
 pub(crate) fn of_values(
     values: Vec<f64>,
     shape: [usize; 2],
-    (device, dtype): (Device, DType),
+    device: &Device,
+    dtype: DType,
 ) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, shape), (&device, dtype))
+    Tensor::from_data(TensorData::new(values, shape), (device, dtype))
 }
 
 /// The elements of a tensor in row-major order, converted to `E`.
