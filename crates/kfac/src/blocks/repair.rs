@@ -9,6 +9,7 @@ use crate::{
 
 /// A factor that could not be factorised as asked, and what was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FactorRepair {
     /// Path of the layer.
     pub layer: String,
@@ -21,6 +22,7 @@ pub struct FactorRepair {
 /// What was done about a factor that could not be factorised as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FactorAction {
     /// Its own precision failed; double precision succeeded.
     DoublePrecision {

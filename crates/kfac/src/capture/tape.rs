@@ -9,8 +9,8 @@ use burn::{
 
 use super::{
     inputs::Inputs,
+    layer_uses::{CapturedPass, LayerCapture},
     normalisation::BatchStatistics,
-    uses::{CapturedPass, LayerCapture},
 };
 use crate::network::{Layers, ParameterAction, WeightLayout};
 

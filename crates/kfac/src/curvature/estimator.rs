@@ -1,9 +1,9 @@
 //! The curvature of single batches.
 
 use super::{
+    batch_sums::BatchSums,
     estimate::FisherEstimate,
     passes::{Passes, TargetGradient},
-    sums::Sums,
 };
 use crate::{
     blocks::{Blocks, FactorSet},
@@ -135,7 +135,7 @@ impl<'a, L> FisherEstimator<'a, L> {
     where
         L: Loss<M::Output, T>,
     {
-        let sums = Sums::new(self.blocks, self.structure);
+        let sums = BatchSums::new(self.blocks, self.structure);
         Ok(self.sums(sums, model, batch, random)?.0)
     }
 
@@ -160,7 +160,7 @@ impl<'a, L> FisherEstimator<'a, L> {
             eigenvalues,
             damping,
         } = correction;
-        let sums = Sums::new(self.blocks, InverseStructure::BlockDiagonal);
+        let sums = BatchSums::new(self.blocks, InverseStructure::BlockDiagonal);
         let sums = sums.correcting(CorrectionSums::new(inverse, eigenvalues));
         let (_, corrected) = self.sums(sums, model, batch, random)?;
         let corrected = corrected.map(|sums| sums.corrected(batch.len(), 0.0, damping));
@@ -169,7 +169,7 @@ impl<'a, L> FisherEstimator<'a, L> {
 
     fn sums<'s, M: Network, T: Cases>(
         &self,
-        mut sums: Sums<'s>,
+        mut sums: BatchSums<'s>,
         model: &M,
         batch: &Batch<M::Input, T>,
         random: &mut RandomStream,

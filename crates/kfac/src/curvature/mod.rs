@@ -1,15 +1,15 @@
 //! Estimating the Fisher matrix of a network (sections 3 and 5), and exact oracles.
 
+mod batch_sums;
 mod estimate;
 mod estimator;
 pub mod exact;
 mod passes;
-mod sums;
 
+pub(crate) use batch_sums::BatchSums;
 pub use estimate::FisherEstimate;
 pub use estimator::{Correction, FisherEstimator};
 pub(crate) use passes::{Passes, TargetGradient};
-pub(crate) use sums::Sums;
 
 pub use crate::{
     inverse::{

@@ -4,7 +4,7 @@ use super::{discover::Engine, state::EngineState};
 use crate::{
     capture::Network,
     clock::Stopwatch,
-    curvature::{Passes, Sums, TargetGradient},
+    curvature::{BatchSums, Passes, TargetGradient},
     error::StepError,
     inverse::CorrectionSums,
     loss::Likelihood,
@@ -72,7 +72,7 @@ impl<L> Engine<L> {
         let inverse = state.inverse.as_ref().filter(|_| !refreshes);
         let correction =
             inverse.and_then(|inverse| CorrectionSums::new(inverse, config.eigenvalues));
-        let mut sums = Sums::new(&self.blocks, config.structure).correcting(correction);
+        let mut sums = BatchSums::new(&self.blocks, config.structure).correcting(correction);
         let mut random = RandomStream::for_step(config.seed, number, Purpose::SampledTargets);
         let passes = Passes {
             blocks: &self.blocks,

@@ -6,6 +6,7 @@ use crate::{blocks::FactorRepair, damping::LambdaAction};
 
 /// Every quantity of one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepReport {
     /// The iteration `k`, counted from one.
     pub iteration: u64,
@@ -68,6 +69,7 @@ pub enum StepOutcome {
 
 /// The quadratic model along the chosen directions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct QuadraticReport {
     /// `M(δ) − M(0)`, negative.
     pub model_change: f64,
@@ -85,6 +87,7 @@ pub struct QuadraticReport {
 
 /// λ, and its update where one was due.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LambdaReport {
     /// λ in this step's quadratic model.
     pub used: f64,
@@ -102,6 +105,7 @@ pub struct LambdaReport {
 
 /// A candidate of the search for γ.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GammaCandidate {
     /// γ.
     pub gamma: f64,
@@ -115,6 +119,7 @@ pub struct GammaCandidate {
 
 /// Seconds of each phase of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PhaseTimes {
     /// Objective and gradient on the batch.
     pub gradient: f64,

@@ -259,7 +259,7 @@ fn the_reader_of_imports_finds_what_is_there() {
     let uses = sources.uses();
     let expected = ["blocks::kronecker", "blocks::block", "network::layer"];
     for (module, used) in [
-        ("inverse::chain", expected[0]),
+        ("inverse::conditional", expected[0]),
         ("blocks::full", expected[1]),
         ("blocks::diagonal", expected[2]),
         ("network::layers", "network::vector"),

@@ -14,9 +14,9 @@ use crate::{
     workers::map_at_once,
 };
 
-/// Sums of outer products over the uses and passes seen so far.
+/// BatchSums of outer products over the uses and passes seen so far.
 #[derive(Debug)]
-pub(crate) struct Sums<'a> {
+pub(crate) struct BatchSums<'a> {
     blocks: &'a Blocks,
     moments: Vec<Option<Moments>>,
     links: Vec<Link>,
@@ -78,8 +78,8 @@ impl Link {
     }
 }
 
-impl<'a> Sums<'a> {
-    /// Sums of no case yet, for each layer and each link that the structure uses.
+impl<'a> BatchSums<'a> {
+    /// BatchSums of no case yet, for each layer and each link that the structure uses.
     pub(crate) fn new(blocks: &'a Blocks, structure: InverseStructure) -> Self {
         let layers = blocks.layers();
         let link = |layer| Link {
