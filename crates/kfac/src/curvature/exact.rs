@@ -7,7 +7,7 @@ use crate::{
     capture::{Network, Tape},
     linalg::host,
     loss::{Likelihood, Loss},
-    network::{Batch, Cases, Layers, Outputs},
+    network::{Batch, Cases, Layers, Outputs, detached},
 };
 
 /// The exact Fisher matrix of the layers' parameters on some inputs, equal to the generalised
@@ -79,8 +79,7 @@ fn seeded_gradient<M: Network>(
     seed: impl FnOnce(M::Output) -> M::Output,
 ) -> Vec<f64> {
     let outputs = model.forward(inputs, &mut Tape::evaluating());
-    let rows = outputs.clone().into_rows();
-    let plain = outputs.with_rows(rows.clone().inner());
+    let (rows, plain) = detached(outputs);
     let seed: Tensor<2> = seed(plain).into_rows();
     let mut gradients = (rows * seed.autodiff()).sum().backward();
     let gradient = layers.gradients(model, &mut gradients);

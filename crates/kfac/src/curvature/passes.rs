@@ -8,7 +8,7 @@ use crate::{
     capture::{CapturedPass, Network, Tape},
     error::StepError,
     loss::Likelihood,
-    network::{Batch, Cases, Layers, Outputs, Parts, device_of},
+    network::{Batch, Cases, Layers, Outputs, Parts, detached, device_of},
     random::RandomStream,
 };
 
@@ -29,13 +29,11 @@ pub(crate) struct Passes<'a, L, O, T> {
 }
 
 /// A forward pass that waits for its output gradients.
-struct Forward<O> {
+struct Forward {
     tape: Tape,
     cases: usize,
-    /// With autodiff.
+    /// The outputs, with autodiff.
     rows: Tensor<2>,
-    /// Without.
-    outputs: O,
 }
 
 impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
@@ -165,14 +163,11 @@ impl<M: Network, T: Cases> Round<'_, M, T> {
         let forward = self.parts.at_once(inputs.collect(), |(model, inputs)| {
             forward::<M>(layers, &model, inputs)
         });
-        let d_out = forward.first().map_or(0, |pass| pass.rows.dims()[1]);
+        let d_out = forward.first().map_or(0, |(pass, _)| pass.rows.dims()[1]);
         let seeded: Result<Vec<_>, StepError> = forward
             .into_iter()
             .zip(self.group)
-            .map(|(pass, part)| {
-                let seed = seed(pass.outputs.clone(), part)?;
-                Ok((pass, seed))
-            })
+            .map(|((pass, outputs), part)| Ok((pass, seed(outputs, part)?)))
             .collect();
         let captured = self
             .parts
@@ -182,20 +177,15 @@ impl<M: Network, T: Cases> Round<'_, M, T> {
     }
 }
 
-fn forward<M: Network>(layers: &Layers, model: &M, inputs: M::Input) -> Forward<M::Output> {
+/// A forward pass, and its outputs without autodiff.
+fn forward<M: Network>(layers: &Layers, model: &M, inputs: M::Input) -> (Forward, M::Output) {
     let cases = inputs.len();
     let mut tape = Tape::recording(layers);
-    let outputs = model.forward(inputs, &mut tape);
-    let rows = outputs.clone().into_rows();
-    Forward {
-        outputs: outputs.with_rows(rows.clone().inner()),
-        tape,
-        cases,
-        rows,
-    }
+    let (rows, outputs) = detached(model.forward(inputs, &mut tape));
+    (Forward { tape, cases, rows }, outputs)
 }
 
-fn backward<O: Outputs>(layers: &Layers, pass: Forward<O>, seed: O) -> CapturedPass {
+fn backward<O: Outputs>(layers: &Layers, pass: Forward, seed: O) -> CapturedPass {
     let empty = CapturedPass::empty(layers.len(), pass.cases);
     if !pass.rows.is_tracked() {
         // No recorded layer reaches the outputs.

@@ -31,6 +31,14 @@ pub trait Outputs: Clone + Debug + Send + Sync {
     fn with_rows(&self, rows: Tensor<2>) -> Self;
 }
 
+/// Outputs with autodiff as rows, and without as they are. Nothing else of them stays alive: arithmetic
+/// that owns a tensor works in its place.
+pub(crate) fn detached<O: Outputs>(outputs: O) -> (Tensor<2>, O) {
+    let rows = outputs.clone().into_rows();
+    let plain = outputs.with_rows(rows.clone().inner());
+    (rows, plain)
+}
+
 impl<const D: usize> Outputs for Tensor<D> {
     fn into_rows(self) -> Tensor<2> {
         let dims = self.dims();

@@ -6,7 +6,7 @@ use crate::{
     error::{Quantity, StepError},
     linalg::host,
     loss::Loss,
-    network::{Batch, Cases, Layers, Outputs, ParameterVector, Parts, check_batch},
+    network::{Batch, Cases, Layers, Outputs, ParameterVector, Parts, check_batch, detached},
 };
 
 /// What a step asks of an objective.
@@ -81,7 +81,7 @@ impl<L> MeanLoss<'_, L> {
             || model.clone(),
             |model, part| {
                 let outputs = model.forward(part.inputs, &mut Tape::evaluating());
-                let plain = outputs.with_rows(outputs.clone().into_rows().inner());
+                let (_, plain) = detached(outputs);
                 self.loss.check(&plain, &part.targets)?;
                 Ok(host::sum(self.loss.value(plain, part.targets)))
             },
@@ -153,8 +153,7 @@ impl<L> MeanLoss<'_, L> {
         L: Loss<M::Output, T>,
     {
         let outputs = model.forward(part.inputs, &mut Tape::evaluating());
-        let rows = outputs.clone().into_rows();
-        let plain = outputs.with_rows(rows.clone().inner());
+        let (rows, plain) = detached(outputs);
         self.loss.check(&plain, &part.targets)?;
         // The closed form of the output gradient seeds the backward pass: differentiating the loss
         // would walk its six element-wise operations backwards for the same numbers.
