@@ -12,6 +12,10 @@ use crate::{
     random::RandomStream,
 };
 
+/// No more cases than this are not cut: the second moments of each part are added to those of the others,
+/// which is as much work as hundreds of cases are.
+const UNCUT: usize = 1024;
+
 /// The gradient in the outputs of each case's loss at its target.
 pub(crate) type TargetGradient<'a, O, T> = &'a dyn Fn(O, T) -> Result<O, StepError>;
 
@@ -73,7 +77,7 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         if !sampled && self.blocks.layers().has_parameters_alone() {
             Parts::of_single_cases(&device)
         } else {
-            Parts::new(batch.len(), self.chunk_size, &device)
+            Parts::beyond(UNCUT, batch.len(), self.chunk_size, &device)
         }
     }
 

@@ -5,8 +5,8 @@ use burn::tensor::Device;
 use super::cases::{Batch, Cases};
 use crate::workers::{map_at_once, threads};
 
-/// Fewer cases than this are not cut further: products of a few rows are slow.
-const SMALLEST_PART: usize = 64;
+/// No more cases than this are not cut: products of a few rows are slow.
+const UNCUT: usize = 64;
 
 /// How a batch is cut.
 #[derive(Clone, Debug)]
@@ -24,7 +24,12 @@ impl Parts {
     /// Burn's CPU device computes products on all processors, but everything element by element on
     /// one; parts that run at the same time use the others too. Other devices get one part at a time.
     pub(crate) fn new(cases: usize, chunk_size: usize, device: &Device) -> Self {
-        let most = cases.min(chunk_size).div_ceil(SMALLEST_PART);
+        Self::beyond(UNCUT, cases, chunk_size, device)
+    }
+
+    /// The same, where no more than so many cases are not cut.
+    pub(crate) fn beyond(uncut: usize, cases: usize, chunk_size: usize, device: &Device) -> Self {
+        let most = cases.min(chunk_size).div_ceil(uncut);
         let at_once = threads(device).clamp(1, most.max(1));
         Self {
             device: device.clone(),

@@ -4,12 +4,12 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, IterateAveraging, Kfac, KfacConfig,
-    PredictiveDistribution, StepReport,
+    PredictiveDistribution, StepReport, WeightSharing,
 };
 
 use crate::support::{
-    Activation, Mlp, Spec, assert_close, assert_near, bits, column, damped, dense, exact_config,
-    inner, mean_outer, normal, run,
+    Activation, Estimate, Mlp, Spec, assert_close, assert_near, assert_same_factors, bits, column,
+    damped, dense, exact_config, inner, mean_outer, normal, run,
 };
 use crate::support::{exact, kronecker::append_ones};
 
@@ -112,6 +112,23 @@ fn chunks_change_a_step_by_rounding_only() {
         assert_chunks(&Categorical, fisher);
         assert_chunks(&Gaussian, fisher);
     }
+}
+
+/// Beyond a thousand cases the passes for the factors are cut into parts, of which several run at once on
+/// more than one thread: the sampled targets stay those of the cases, and only rounding differs.
+#[test]
+fn threads_change_the_factors_of_many_cases_by_rounding_only() {
+    let spec = Spec::new(&[3, 4, 2], Activation::Tanh);
+    let (model, batch) = (spec.model(1), spec.batch(&Bernoulli, 2500, 2));
+    let of = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let estimate = Estimate::new(FisherEstimate::MonteCarlo, WeightSharing::Expand);
+        let estimate = estimate.in_chunks_of(5000);
+        pool.unwrap()
+            .install(|| estimate.factors(&model, &Bernoulli, &batch))
+    };
+    assert_same_factors("2 threads", &of(2), &of(1), 1e-12);
+    assert_same_factors("3 threads", &of(3), &of(1), 1e-12);
 }
 
 #[test]
