@@ -11,7 +11,7 @@ use super::lambda::{Evidence, LambdaRule, LambdaState, LambdaUpdate};
 /// ```
 /// use kfac::damping::ScheduledLambda;
 ///
-/// let rule = ScheduledLambda(|iteration| 0.1 * 0.99f64.powf(iteration as f64));
+/// let rule = ScheduledLambda(|iteration: u64| 0.1 * 0.99f64.powf(iteration as f64));
 /// # let _ = rule;
 /// ```
 #[derive(Clone, Copy)]
