@@ -70,7 +70,7 @@ mod random;
 mod workers;
 
 pub use blocks::{FactorAction, FactorRepair, InverseMethod, KroneckerFactors, ScaleShiftBlock};
-pub use capture::{AttentionMasks, FeatureAxis, Jvp, LayerParameters, LayerUses, Network, Tape};
+pub use capture::{AttentionMasks, Jvp, LayerParameters, LayerUses, Network, Tape};
 pub use curvature::{Eigenvalues, FisherEstimate, InverseStructure};
 pub use damping::{DampingScheme, LambdaAction, PiNorm};
 pub use engine::{

@@ -21,4 +21,4 @@ pub(crate) use layer_uses::CapturedPass;
 pub use layer_uses::LayerUses;
 pub use network::{Jvp, Network};
 pub(crate) use normalisation::{BatchStatistics, FormerStatistics};
-pub use tape::{FeatureAxis, LayerParameters, Tape};
+pub use tape::{LayerParameters, Tape};

@@ -117,8 +117,7 @@ pub(super) struct Record {
 
 /// Which axis of a layer's output holds its features; the first counts the cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FeatureAxis {
+pub(super) enum FeatureAxis {
     /// The last; all between it and the cases are positions.
     Last,
     /// The second; all behind it are positions.

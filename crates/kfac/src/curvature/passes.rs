@@ -57,16 +57,27 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         // Parameters that need no gradient spare the backward pass half of its products.
         let model = model.clone().no_grad();
         let parts = self.parts(&model, batch);
-        for group in parts.groups(batch) {
-            let round = Round {
-                layers: self.blocks.layers(),
-                parts: &parts,
-                model: &model,
-                group: &group,
-            };
-            self.over_group(&round, random, &mut take)?;
+        // All cases for a sample before the next: whatever the parts, a case's draws are the same.
+        for sample in 0..self.samples() {
+            for group in parts.groups(batch) {
+                let round = Round {
+                    layers: self.blocks.layers(),
+                    parts: &parts,
+                    model: &model,
+                    group: &group,
+                };
+                self.over_group(&round, sample, random, &mut take)?;
+            }
         }
         Ok(())
+    }
+
+    /// Targets of each case that are gone through.
+    fn samples(&self) -> usize {
+        match self.estimate {
+            FisherEstimate::MonteCarlo => self.samples.max(1),
+            FisherEstimate::Exact | FisherEstimate::Empirical => 1,
+        }
     }
 
     /// A parameter on its own shows its gradient only summed over cases; the square of a sum is the sum
@@ -84,20 +95,19 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
     fn over_group<M: Network<Output = O>>(
         &self,
         round: &Round<'_, M, T>,
+        sample: usize,
         random: &mut RandomStream,
         take: &mut impl FnMut(CapturedPass, Pass),
     ) -> Result<(), StepError> {
         let pass = |first, gradients| Pass { first, gradients };
         match self.estimate {
             FisherEstimate::MonteCarlo => {
-                for sample in 0..self.samples.max(1) {
-                    let kind = pass(sample == 0, GradientKind::Sampled { sample });
-                    let seed = |outputs: O, _: &Batch<M::Input, T>| {
-                        let gradient = self.loss.sampled_gradient(outputs, random);
-                        Ok(of_samples(self.samples, gradient))
-                    };
-                    round.run(seed, |captured| take(captured, kind))?;
-                }
+                let kind = pass(sample == 0, GradientKind::Sampled { sample });
+                let seed = |outputs: O, _: &Batch<M::Input, T>| {
+                    let gradient = self.loss.sampled_gradient(outputs, random);
+                    Ok(of_samples(self.samples, gradient))
+                };
+                round.run(seed, |captured| take(captured, kind))?;
             }
             FisherEstimate::Empirical => {
                 let gradient = self.given.ok_or(StepError::EmpiricalOfOwnObjective)?;

@@ -124,6 +124,25 @@ fn a_batch_with_sampled_targets_is_the_sum_of_its_parts() {
     }
 }
 
+/// So they do with several samples, each of which goes through all cases before the next.
+#[test]
+fn parts_change_no_draw_of_several_samples() {
+    for kind in [Kind::Dense, Kind::Parameter] {
+        let (model, batch) = (kind.model(1), Kind::batch(6, 2));
+        let blocks = SAMPLED.blocks(&model, &batch.inputs);
+        let of = |chunk_size: usize| {
+            let estimator = SAMPLED.estimator(&blocks, &Gaussian).with_samples(3);
+            let estimator = estimator.with_chunk_size(chunk_size);
+            let mut random = RandomStream::from_seed(1);
+            estimator
+                .factors(&model, &batch, &mut random)
+                .unwrap()
+                .blocks
+        };
+        assert_same_factors(&format!("{kind:?}"), &of(4), &of(1000), ROUNDING);
+    }
+}
+
 #[test]
 fn parts_of_a_batch_have_its_gradient_in_a_parameter() {
     let (model, batch) = (Kind::Parameter.model(1), Kind::batch(6, 2));
