@@ -35,10 +35,10 @@ pub enum GradientKind {
 /// The sums of one layer over the passes of a batch, whose means are the factors of its block.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// Sums over cases of what depends on the layer's inputs alone; empty in passes that are not the
+    /// BatchSums over cases of what depends on the layer's inputs alone; empty in passes that are not the
     /// first over their cases.
     pub inputs: Vec<Tensor<2>>,
-    /// Sums that the output gradients are in, over all passes.
+    /// BatchSums that the output gradients are in, over all passes.
     pub gradients: Vec<Tensor<2>>,
     /// What the sums of gradients are divided by.
     pub divisor: Divisor,

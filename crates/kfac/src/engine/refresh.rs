@@ -49,10 +49,7 @@ impl<L> Engine<L> {
         }
         let due = self.next_refresh(point.iteration);
         let gammas = (point.candidates)(due);
-        // Work ahead would begin between two updates of the statistics.
-        let fresh = self.config.statistics_period == 1;
-        let begins = fresh
-            && self.config.refresh_timing == RefreshTiming::Ahead
+        let begins = self.config.refresh_timing == RefreshTiming::Ahead
             && due - point.iteration == gammas.len() as u64;
         begins.then(|| {
             let ahead = RefreshAhead {

@@ -48,7 +48,7 @@ pub enum Eigenvalues {
     BatchMean,
 }
 
-/// Sums of squared gradients in the eigenbases of an inverse; of the gradients themselves where their
+/// BatchSums of squared gradients in the eigenbases of an inverse; of the gradients themselves where their
 /// mean is to be squared.
 #[derive(Debug)]
 pub(crate) struct CorrectionSums<'a> {

@@ -87,8 +87,7 @@ macro_rules! heads {
             ) -> ($($output,)+) {
                 ($({
                     let head = &self.$at;
-                    let own = random.of_head($at);
-                    let gradient = head.distribution.sampled_gradient(outputs.$at, own);
+                    let gradient = head.distribution.sampled_gradient(outputs.$at, random);
                     Head::<$head>::scaled(head.root(), gradient)
                 },)+)
             }
