@@ -290,10 +290,9 @@ fn relative_error(approximate: &Mat<f64>, exact: &Mat<f64>) -> f64 {
 /// # Errors
 /// Where the matrix is smaller than the layers' parameters.
 pub(super) fn exact_block(all: &Mat<f64>, layers: &[Layer], index: usize) -> Result<Mat<f64>> {
-    let size = |layer: &Layer| layer.activation_dimension() * layer.d_out;
-    let start: usize = layers[..index].iter().map(size).sum();
+    let start: usize = layers[..index].iter().map(Layer::dimension).sum();
     let layer = layers.get(index).context("no such layer")?;
-    let own = size(layer);
+    let own = layer.dimension();
     let block = Mat::from_fn(own, own, |i, j| all[(start + i, start + j)]);
     Ok(reordered(&block, layer))
 }

@@ -139,6 +139,15 @@ impl dyn BlockInverse {
     }
 }
 
+/// The factors of [`BlockEstimate::with_factors`], the old ones where there are no new.
+pub(super) fn replaced<const N: usize>(
+    old: [&Tensor<2>; N],
+    new: Vec<Tensor<2>>,
+) -> [Tensor<2>; N] {
+    let mut new = new.into_iter();
+    old.map(|old| new.next().unwrap_or_else(|| old.clone()))
+}
+
 /// What came of an inversion, and the repairs that it took.
 #[derive(Clone, Debug)]
 pub struct Inversion<T> {

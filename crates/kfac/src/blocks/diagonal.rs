@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::{
     block::{
         BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
-        PreparedBlock,
+        PreparedBlock, replaced,
     },
     identity::IdentityInverse,
     magnitudes::Magnitudes,
@@ -48,17 +48,23 @@ pub struct DiagonalInverse {
 
 impl BlockStructure for Diagonal {
     fn describe(&self, layer: &Layer) -> BlockDescription {
-        description(layer)
+        let elements = layer.dimension();
+        BlockDescription {
+            structure: "diagonal".to_owned(),
+            form: format!("diagonal of {elements}"),
+            elements,
+        }
     }
 
     fn moments(&self, layer: &Layer, uses: &LayerUses, _pass: Pass) -> Moments {
         let d = gradients_of_cases(layer, uses);
-        let squares: Tensor<2> = (d.clone() * d).sum_dim(0);
-        moments(squares.reshape(shape(layer)), Finish::Mean)
+        moments(layer, d.clone() * d, Finish::Mean)
     }
 
     fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
-        estimate(layer, factors)
+        let [diagonal] = factors.try_into().ok()?;
+        let fits = diagonal.dims() == layer.matrix_shape();
+        fits.then(|| Arc::new(DiagonalFactors(diagonal)) as Arc<dyn BlockEstimate>)
     }
 
     fn restore(
@@ -66,73 +72,53 @@ impl BlockStructure for Diagonal {
         _layer: &Layer,
         record: &Record,
     ) -> Result<Arc<dyn BlockInverse>, RecordError> {
-        restore(record)
+        match record.form.as_str() {
+            DiagonalInverse::FORM => Ok(Arc::new(DiagonalInverse {
+                reciprocals: record.tensor("reciprocals")?,
+            })),
+            IdentityInverse::FORM => Ok(Arc::new(IdentityInverse::restore(record)?)),
+            _ => Err(record.of_other_form("`diagonal` or `identity`")),
+        }
     }
 }
 
+/// All but the moments is as in [`Diagonal`].
 impl BlockStructure for SummedDiagonal {
     fn describe(&self, layer: &Layer) -> BlockDescription {
-        description(layer)
+        Diagonal.describe(layer)
     }
 
     fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
-        let d = gradients_of_cases(layer, uses);
-        let summed = |rows: Tensor<2>| rows.sum_dim(0).reshape(shape(layer));
         match pass.gradients {
-            GradientKind::Sampled { sample } => moments(summed(d), Finish::Square { sample }),
+            GradientKind::Sampled { sample } => {
+                let d = gradients_of_cases(layer, uses);
+                moments(layer, d, Finish::Square { sample })
+            }
             // A row is a case: a parameter that shows sums only has passes over single cases here.
-            GradientKind::Given => moments(summed(d.clone() * d), Finish::Mean),
+            GradientKind::Given => Diagonal.moments(layer, uses, pass),
         }
     }
 
     fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
-        estimate(layer, factors)
+        Diagonal.estimate(layer, factors)
     }
 
     fn restore(
         &self,
-        _layer: &Layer,
+        layer: &Layer,
         record: &Record,
     ) -> Result<Arc<dyn BlockInverse>, RecordError> {
-        restore(record)
+        Diagonal.restore(layer, record)
     }
 }
 
-fn shape(layer: &Layer) -> [usize; 2] {
-    [layer.activation_dimension(), layer.d_out]
-}
-
-fn description(layer: &Layer) -> BlockDescription {
-    let elements = shape(layer).iter().product();
-    BlockDescription {
-        structure: "diagonal".to_owned(),
-        form: format!("diagonal of {elements}"),
-        elements,
-    }
-}
-
-fn moments(sum: Tensor<2>, finish: Finish) -> Moments {
+/// The sum of the rows `[n, rows · d_out]` of all cases.
+fn moments(layer: &Layer, of_cases: Tensor<2>, finish: Finish) -> Moments {
     Moments {
         inputs: Vec::new(),
-        gradients: vec![sum],
+        gradients: vec![of_cases.sum_dim(0).reshape(layer.matrix_shape())],
         divisor: Divisor::Cases,
         finish,
-    }
-}
-
-fn estimate(layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
-    let [diagonal] = factors.try_into().ok()?;
-    let fits = diagonal.dims() == shape(layer);
-    fits.then(|| Arc::new(DiagonalFactors(diagonal)) as Arc<dyn BlockEstimate>)
-}
-
-fn restore(record: &Record) -> Result<Arc<dyn BlockInverse>, RecordError> {
-    match record.form.as_str() {
-        DiagonalInverse::FORM => Ok(Arc::new(DiagonalInverse {
-            reciprocals: record.tensor("reciprocals")?,
-        })),
-        IdentityInverse::FORM => Ok(Arc::new(IdentityInverse::restore(record)?)),
-        _ => Err(record.of_other_form("`diagonal` or `identity`")),
     }
 }
 
@@ -146,8 +132,8 @@ impl BlockEstimate for DiagonalFactors {
     }
 
     fn with_factors(&self, factors: Vec<Tensor<2>>) -> Arc<dyn BlockEstimate> {
-        let diagonal = factors.into_iter().next();
-        Arc::new(Self(diagonal.unwrap_or_else(|| self.0.clone())))
+        let [diagonal] = replaced([&self.0], factors);
+        Arc::new(Self(diagonal))
     }
 
     fn multiply(&self, v: Tensor<2>) -> Tensor<2> {

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::{
     block::{
         BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
-        PreparedBlock,
+        PreparedBlock, replaced,
     },
     host::{FactorInverse, plus_identity},
     identity::IdentityInverse,
@@ -35,16 +35,12 @@ pub struct FullFactors(pub Tensor<2>);
 #[derive(Clone, Debug)]
 pub struct FullInverse(FactorInverse);
 
-fn size(layer: &Layer) -> usize {
-    layer.activation_dimension() * layer.d_out
-}
-
 impl BlockStructure for Full {
     fn describe(&self, layer: &Layer) -> BlockDescription {
         BlockDescription {
             structure: "full".to_owned(),
-            form: format!("full, of {}", size(layer)),
-            elements: size(layer).pow(2),
+            form: format!("full, of {}", layer.dimension()),
+            elements: layer.dimension().pow(2),
         }
     }
 
@@ -59,7 +55,7 @@ impl BlockStructure for Full {
 
     fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
         let [block] = factors.try_into().ok()?;
-        let fits = block.dims() == [size(layer); 2];
+        let fits = block.dims() == [layer.dimension(); 2];
         fits.then(|| Arc::new(FullFactors(block)) as Arc<dyn BlockEstimate>)
     }
 
@@ -89,8 +85,8 @@ impl BlockEstimate for FullFactors {
     }
 
     fn with_factors(&self, factors: Vec<Tensor<2>>) -> Arc<dyn BlockEstimate> {
-        let block = factors.into_iter().next();
-        Arc::new(Self(block.unwrap_or_else(|| self.0.clone())))
+        let [block] = replaced([&self.0], factors);
+        Arc::new(Self(block))
     }
 
     fn multiply(&self, v: Tensor<2>) -> Tensor<2> {

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::{
     block::{
         BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
-        PreparedBlock,
+        PreparedBlock, replaced,
     },
     eigen::{EigenBasis, EigenInverse, EigenPair},
     host::{DeviceFactor, FactorInverse, plus_identity},
@@ -162,11 +162,10 @@ impl BlockEstimate for KroneckerFactors {
     }
 
     fn with_factors(&self, factors: Vec<Tensor<2>>) -> Arc<dyn BlockEstimate> {
-        let mut factors = factors.into_iter();
-        let mut next = |old: &Tensor<2>| factors.next().unwrap_or_else(|| old.clone());
+        let [activation, gradient] = replaced([&self.activation, &self.gradient], factors);
         Arc::new(Self {
-            activation: next(&self.activation),
-            gradient: next(&self.gradient),
+            activation,
+            gradient,
         })
     }
 

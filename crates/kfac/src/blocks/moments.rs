@@ -35,10 +35,10 @@ pub enum GradientKind {
 /// The sums of one layer over the passes of a batch, whose means are the factors of its block.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// BatchSums over cases of what depends on the layer's inputs alone; empty in passes that are not the
+    /// Sums over cases of what depends on the layer's inputs alone; empty in passes that are not the
     /// first over their cases.
     pub inputs: Vec<Tensor<2>>,
-    /// BatchSums that the output gradients are in, over all passes.
+    /// Sums that the output gradients are in, over all passes.
     pub gradients: Vec<Tensor<2>>,
     /// What the sums of gradients are divided by.
     pub divisor: Divisor,
@@ -220,7 +220,7 @@ fn gradients_of_products(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
         activations.swap_dims(1, 2).matmul(own) // [n, d_in + 1, d_out / groups]
     };
     let matrices = groups.into_iter().enumerate().map(of_group).collect();
-    Tensor::cat(matrices, 2).reshape([n, layer.activation_dimension() * d_out])
+    Tensor::cat(matrices, 2).reshape([n, layer.dimension()])
 }
 
 /// `Σ_r f ⊙ g` and, for shifts, `Σ_r g` of each case.

@@ -7,7 +7,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use super::{
     block::{
         BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
-        PreparedBlock,
+        PreparedBlock, replaced,
     },
     eigen::{EigenInverse, EigenPair},
     host::{DeviceFactor, DiagonalFactor, FactorInverse, plus_identity},
@@ -144,11 +144,10 @@ impl BlockEstimate for OneHotFactors {
     }
 
     fn with_factors(&self, factors: Vec<Tensor<2>>) -> Arc<dyn BlockEstimate> {
-        let mut factors = factors.into_iter();
-        let mut next = |old: &Tensor<2>| factors.next().unwrap_or_else(|| old.clone());
+        let [activation, gradient] = replaced([&self.activation, &self.gradient], factors);
         Arc::new(Self {
-            activation: next(&self.activation),
-            gradient: next(&self.gradient),
+            activation,
+            gradient,
         })
     }
 

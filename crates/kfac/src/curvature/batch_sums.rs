@@ -14,7 +14,7 @@ use crate::{
     workers::map_at_once,
 };
 
-/// BatchSums of outer products over the uses and passes seen so far.
+/// Sums of outer products over the uses and passes seen so far.
 #[derive(Debug)]
 pub(crate) struct BatchSums<'a> {
     blocks: &'a Blocks,
@@ -79,7 +79,7 @@ impl Link {
 }
 
 impl<'a> BatchSums<'a> {
-    /// BatchSums of no case yet, for each layer and each link that the structure uses.
+    /// Sums of no case yet, for each layer and each link that the structure uses.
     pub(crate) fn new(blocks: &'a Blocks, structure: InverseStructure) -> Self {
         let layers = blocks.layers();
         let link = |layer| Link {

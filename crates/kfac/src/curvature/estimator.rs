@@ -3,7 +3,7 @@
 use super::{
     batch_sums::BatchSums,
     estimate::FisherEstimate,
-    passes::{Passes, TargetGradient},
+    passes::{Passes, TargetGradient, target_gradient},
 };
 use crate::{
     blocks::{Blocks, FactorSet},
@@ -178,10 +178,7 @@ impl<'a, L> FisherEstimator<'a, L> {
         L: Loss<M::Output, T>,
     {
         check_batch(batch)?;
-        let given = |outputs: M::Output, targets: T| {
-            self.loss.check(&outputs, &targets)?;
-            Ok(self.loss.gradient(outputs, targets))
-        };
+        let given = target_gradient(self.loss);
         let passes = Passes {
             blocks: self.blocks,
             loss: self.loss,

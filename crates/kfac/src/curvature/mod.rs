@@ -9,7 +9,7 @@ mod passes;
 pub(crate) use batch_sums::BatchSums;
 pub use estimate::FisherEstimate;
 pub use estimator::{Correction, FisherEstimator};
-pub(crate) use passes::{Passes, TargetGradient};
+pub(crate) use passes::{Passes, TargetGradient, target_gradient};
 
 pub use crate::{
     inverse::{

@@ -7,8 +7,8 @@ use crate::{
     blocks::{Blocks, GradientKind, Pass},
     capture::{CapturedPass, Network, Tape},
     error::StepError,
-    loss::Likelihood,
-    network::{Batch, Cases, Layers, Outputs, Parts, detached, device_of},
+    loss::{Likelihood, Loss},
+    network::{Batch, Cases, Layers, Outputs, Parts, detached, device_of, map_rows},
     random::RandomStream,
 };
 
@@ -18,6 +18,16 @@ const UNCUT: usize = 1024;
 
 /// The gradient in the outputs of each case's loss at its target.
 pub(crate) type TargetGradient<'a, O, T> = &'a dyn Fn(O, T) -> Result<O, StepError>;
+
+/// What the empirical Fisher needs of a loss: the gradient at targets that go with the outputs.
+pub(crate) fn target_gradient<O: Outputs, T, L: Loss<O, T>>(
+    loss: &L,
+) -> impl Fn(O, T) -> Result<O, StepError> {
+    move |outputs, targets| {
+        loss.check(&outputs, &targets)?;
+        Ok(loss.gradient(outputs, targets))
+    }
+}
 
 /// Passes over single batches.
 pub(crate) struct Passes<'a, L, O, T> {
@@ -142,8 +152,7 @@ fn of_samples<O: Outputs>(samples: usize, gradient: O) -> O {
     if samples <= 1 {
         return gradient;
     }
-    let rows = gradient.clone().into_rows() / (samples as f64).sqrt();
-    gradient.with_rows(rows)
+    map_rows(gradient, |rows| rows / (samples as f64).sqrt())
 }
 
 /// Ones in a column of the outputs' rows, zeros elsewhere.

@@ -48,7 +48,7 @@ pub enum Eigenvalues {
     BatchMean,
 }
 
-/// BatchSums of squared gradients in the eigenbases of an inverse; of the gradients themselves where their
+/// Sums of squared gradients in the eigenbases of an inverse; of the gradients themselves where their
 /// mean is to be squared.
 #[derive(Debug)]
 pub(crate) struct CorrectionSums<'a> {
@@ -155,7 +155,7 @@ impl Rotated<'_> {
     fn elements_of_case(&self, gradients: &Tensor<3>) -> usize {
         match (self.eigenvalues, gradients.dims()[1]) {
             (Eigenvalues::BatchMean, _) | (_, 1) => 0,
-            _ => self.layer.activation_dimension() * self.layer.d_out,
+            _ => self.layer.dimension(),
         }
     }
 }

@@ -227,9 +227,7 @@ impl InverseOf<'_> {
         };
         let identity = || -> Arc<dyn BlockInverse> {
             let layer: &Layer = &self.layers.as_slice()[index];
-            Arc::new(IdentityInverse::new(
-                layer.activation_dimension() * layer.d_out,
-            ))
+            Arc::new(IdentityInverse::new(layer.dimension()))
         };
         inverse.or_else(last).unwrap_or_else(identity)
     }

@@ -3,7 +3,11 @@
 use burn::tensor::Tensor;
 
 use super::likelihood::{Likelihood, Loss};
-use crate::{error::StepError, network::Outputs, random::RandomStream};
+use crate::{
+    error::StepError,
+    network::{Outputs, map_rows},
+    random::RandomStream,
+};
 
 /// One head of a network whose outputs are a tuple: its name, its distribution and its weight.
 ///
@@ -60,19 +64,18 @@ impl<L> Head<L> {
         Self { weight, ..self }
     }
 
-    /// `scale · outputs`, as they are where it is one.
-    fn scaled<O: Outputs>(scale: f64, outputs: O) -> O {
-        if (scale - 1.0).abs() < f64::EPSILON {
-            return outputs;
-        }
-        let rows = outputs.clone().into_rows() * scale;
-        outputs.with_rows(rows)
-    }
-
     /// `√w`, the weight in the factor `B` of the output Fisher matrix.
     fn root(&self) -> f64 {
         self.weight.sqrt()
     }
+}
+
+/// `scale · outputs`, as they are where it is one.
+fn scaled<O: Outputs>(scale: f64, outputs: O) -> O {
+    if (scale - 1.0).abs() < f64::EPSILON {
+        return outputs;
+    }
+    map_rows(outputs, |rows| rows * scale)
 }
 
 macro_rules! heads {
@@ -88,7 +91,7 @@ macro_rules! heads {
                 ($({
                     let head = &self.$at;
                     let gradient = head.distribution.sampled_gradient(outputs.$at, random);
-                    Head::<$head>::scaled(head.root(), gradient)
+                    scaled(head.root(), gradient)
                 },)+)
             }
 
@@ -100,7 +103,7 @@ macro_rules! heads {
                 ($({
                     let (head, v) = (&self.$at, vectors.$at);
                     let product = head.distribution.factor_product(outputs.$at, v);
-                    Head::<$head>::scaled(head.root(), product)
+                    scaled(head.root(), product)
                 },)+)
             }
 
@@ -112,7 +115,7 @@ macro_rules! heads {
                 ($({
                     let (head, v) = (&self.$at, vectors.$at);
                     let product = head.distribution.factor_transpose_product(outputs.$at, v);
-                    Head::<$head>::scaled(head.root(), product)
+                    scaled(head.root(), product)
                 },)+)
             }
         }
@@ -160,7 +163,7 @@ macro_rules! heads {
                 ($({
                     let head = &self.$at;
                     let gradient = head.distribution.gradient(outputs.$at, targets.$at);
-                    Head::<$head>::scaled(head.weight, gradient)
+                    scaled(head.weight, gradient)
                 },)+)
             }
         }

@@ -106,6 +106,17 @@ impl Layer {
         self.d_in + usize::from(self.bias.is_some())
     }
 
+    /// The shape of the parameters' matrix, the transpose of the paper's `W`: `[d_in + 1, d_out]`, or
+    /// `[d_in, d_out]` without bias.
+    pub fn matrix_shape(&self) -> [usize; 2] {
+        [self.activation_dimension(), self.d_out]
+    }
+
+    /// The elements of the parameters' matrix, the dimension of the layer's block.
+    pub fn dimension(&self) -> usize {
+        self.matrix_shape().iter().product()
+    }
+
     /// The dimension of the output factor: the outputs of one group.
     pub fn gradient_dimension(&self) -> usize {
         self.d_out / self.action.groups()

@@ -16,7 +16,7 @@ pub use layers::Layers;
 pub(crate) use layers::device_of;
 pub use layout::WeightLayout;
 pub use outputs::Outputs;
-pub(crate) use outputs::detached;
+pub(crate) use outputs::{detached, map_rows};
 pub(crate) use parts::Parts;
 pub use table::{Block, BlockDescription, Coverage, ParameterRow, ParameterTable};
 pub use vector::ParameterVector;

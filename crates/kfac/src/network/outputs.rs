@@ -39,6 +39,11 @@ pub(crate) fn detached<O: Outputs>(outputs: O) -> (Tensor<2>, O) {
     (rows, plain)
 }
 
+/// Outputs whose rows are what `f` makes of the rows of others.
+pub(crate) fn map_rows<O: Outputs>(outputs: O, f: impl FnOnce(Tensor<2>) -> Tensor<2>) -> O {
+    outputs.with_rows(f(outputs.clone().into_rows()))
+}
+
 impl<const D: usize> Outputs for Tensor<D> {
     fn into_rows(self) -> Tensor<2> {
         let dims = self.dims();

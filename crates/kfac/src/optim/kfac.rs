@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     config::KfacConfig,
-    objective::{MeanLoss, OwnObjective, StepObjective, target_gradient},
+    objective::{MeanLoss, OwnObjective, StepObjective},
     own_objective::Objective,
     report::StepReport,
     setup::Setup,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     blocks::FactorSet,
     capture::{BatchStatistics, FormerStatistics, Network},
-    curvature::TargetGradient,
+    curvature::{TargetGradient, target_gradient},
     damping::LambdaRule,
     error::StepError,
     inverse::FisherInverse,

@@ -262,13 +262,3 @@ impl Penalised<'_> {
         Ok((objective, gradient))
     }
 }
-
-/// What the empirical Fisher needs of a loss: the gradient at targets that go with the outputs.
-pub(super) fn target_gradient<O: Outputs, T, L: Loss<O, T>>(
-    loss: &L,
-) -> impl Fn(O, T) -> Result<O, StepError> {
-    move |outputs, targets| {
-        loss.check(&outputs, &targets)?;
-        Ok(loss.gradient(outputs, targets))
-    }
-}

@@ -3,13 +3,12 @@
 use burn::{module::Module, optim::GradientsParams};
 
 use super::{
-    objective::target_gradient, preconditioner_config::PreconditionerConfig,
-    preconditioner_state::PreconditionerState,
+    preconditioner_config::PreconditionerConfig, preconditioner_state::PreconditionerState,
 };
 use crate::{
     blocks::{FactorRepair, FactorSet},
     capture::Network,
-    curvature::TargetGradient,
+    curvature::{TargetGradient, target_gradient},
     engine::{Engine, Observation, Refresh, RefreshPoint, Sample},
     error::{Quantity, StepError},
     inverse::FisherInverse,

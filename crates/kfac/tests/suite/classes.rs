@@ -10,8 +10,9 @@ use kfac::{
     StepError, StepReport, Tape,
 };
 
-use crate::edges_support::{
-    Mlp, bits, classes, exact_config, linear, normal, sampled_config, trained, without_times,
+use crate::support::{
+    TwoLayers, bits, classes, dense_layer, exact_config, normal, sampled_config, trained,
+    without_times,
 };
 
 const CLASSES: usize = 3;
@@ -56,8 +57,8 @@ struct ByPosition<const D: usize> {
 impl<const D: usize> ByPosition<D> {
     fn new() -> Self {
         Self {
-            hidden: linear([4, 5], 1),
-            last: linear([5, CLASSES], 2),
+            hidden: dense_layer([4, 5], 1),
+            last: dense_layer([5, CLASSES], 2),
         }
     }
 }
@@ -76,7 +77,7 @@ impl<const D: usize> Network for ByPosition<D> {
 fn classes_and_one_hot_rows_give_the_same_bits() {
     let inputs = normal([10, 4], 3);
     let targets: Tensor<1, Int> = classes([10], CLASSES, 4);
-    let model = Mlp::new([4, 5, CLASSES], 1);
+    let model = TwoLayers::new([4, 5, CLASSES], 1);
     let rows = Batch::new(inputs.clone(), one_hot::<1, 2>(targets.clone()));
     let indices = Batch::new(inputs, targets);
     for config in configs() {
@@ -165,7 +166,7 @@ fn of(classes: &[i64]) -> Tensor<1, Int> {
 
 #[test]
 fn a_class_out_of_range_is_named() {
-    let model = Mlp::new([4, 5, CLASSES], 1);
+    let model = TwoLayers::new([4, 5, CLASSES], 1);
     for class in [3, 40, -1] {
         let batch = Batch::new(normal([3, 4], 1), of(&[0, class, 2]));
         let classes = CLASSES;
@@ -186,7 +187,7 @@ fn a_class_out_of_range_is_named() {
 
 #[test]
 fn wrong_numbers_of_classes_are_refused() {
-    let model = Mlp::new([4, 5, CLASSES], 1);
+    let model = TwoLayers::new([4, 5, CLASSES], 1);
     let few = Batch::new(normal([3, 4], 1), of(&[0, 1]));
     let expected = StepError::CaseCount {
         inputs: 3,

@@ -12,9 +12,9 @@ use kfac::{
     damping::FactoredTikhonov,
 };
 
-use crate::edges_support::{
-    assert_close, column, dense, discover, exact_config, linear, normal, shapes, tensor_bits,
-    trained, units,
+use crate::support::{
+    assert_close, column, dense, dense_layer, exact_config, normal, own_blocks, shapes,
+    tensor_bits, trained, units,
 };
 
 const RULE: FactoredTikhonov = FactoredTikhonov { pi: PiNorm::Trace };
@@ -32,7 +32,7 @@ impl Deep {
     fn new() -> Self {
         let widths = [3, 4, 3, 2];
         let pairs = widths.windows(2).enumerate();
-        let layer = |(i, pair): (usize, &[usize])| linear([pair[0], pair[1]], i as u64 + 1);
+        let layer = |(i, pair): (usize, &[usize])| dense_layer([pair[0], pair[1]], i as u64 + 1);
         Self {
             layers: pairs.map(layer).collect(),
         }
@@ -135,7 +135,7 @@ fn assert_is_the_inverse(inverse: &Mat<f64>, layers: &Layers, damped: &FactorSet
 #[test]
 fn linked_factors_have_the_inverse_that_is_defined_by_them() {
     let model = Deep::new();
-    let blocks = discover(&model, &batch().inputs);
+    let blocks = own_blocks(&model, &batch().inputs);
     let layers = blocks.layers();
     let factors = factors(&model, &blocks, InverseStructure::BlockTridiagonal);
     let links: Vec<bool> = factors.links.iter().map(Option::is_some).collect();
@@ -153,7 +153,7 @@ fn linked_factors_have_the_inverse_that_is_defined_by_them() {
 #[test]
 fn the_block_diagonal_structure_has_no_links() {
     let model = Deep::new();
-    let blocks = discover(&model, &batch().inputs);
+    let blocks = own_blocks(&model, &batch().inputs);
     let factors = factors(&model, &blocks, InverseStructure::BlockDiagonal);
     assert!(factors.links.iter().all(Option::is_none));
     let inverse = factors.damped_inverse(

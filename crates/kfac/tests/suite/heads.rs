@@ -13,10 +13,10 @@ use kfac::{
     curvature::FisherEstimator,
 };
 
-use crate::edges_support::{
-    ROUNDING, assert_close, assert_near, bits, blocks_of, classes, column, diagonal_blocks,
-    discover, exact_blocks, exact_config, fisher, linear, normal, relative, shapes, trained, units,
-    values,
+use crate::support::{
+    ROUNDING, assert_close, assert_near, bits, blocks_of, classes, column, dense_layer,
+    diagonal_blocks, exact, exact_blocks, exact_config, host, normal, own_blocks, relative, shapes,
+    trained, units,
 };
 
 const CLASSES: usize = 3;
@@ -33,9 +33,9 @@ struct TwoHeads {
 impl TwoHeads {
     fn new() -> Self {
         Self {
-            trunk: linear([4, 5], 1),
-            policy: linear([5, CLASSES], 2),
-            value: linear([5, VALUES], 3),
+            trunk: dense_layer([4, 5], 1),
+            policy: dense_layer([5, CLASSES], 2),
+            value: dense_layer([5, VALUES], 3),
         }
     }
 }
@@ -114,7 +114,7 @@ fn mean_loss<'a, L>(loss: &'a L, blocks: &'a Blocks) -> MeanLoss<'a, L> {
 /// head counts with its weight.
 fn enumerated(model: &TwoHeads, blocks: &Blocks, inputs: &Tensor<2>, weight: f64) -> Mat<f64> {
     let (policy, value) = model.valid().forward(inputs.clone(), &mut Tape::off());
-    let probabilities = values(&softmax(policy, 1));
+    let probabilities = host::to_vec(&softmax(policy, 1));
     let outer = |loss: &Heads, targets: Targets| {
         let gradient = gradient(loss, blocks, model, &Batch::new(inputs.clone(), targets));
         &gradient * gradient.transpose()
@@ -146,9 +146,9 @@ fn classes_of(classes: &[i64]) -> Tensor<1, Int> {
 #[test]
 fn the_curvature_of_one_case_is_the_mean_over_the_targets_of_both_heads() {
     let (model, batch, loss) = (TwoHeads::new(), batch(1), loss(1.0, WEIGHT));
-    let blocks = discover(&model, &batch.inputs);
+    let blocks = own_blocks(&model, &batch.inputs);
     let expected = enumerated(&model, &blocks, &batch.inputs, WEIGHT);
-    let oracle = fisher(&model, blocks.layers(), &loss, &batch.inputs);
+    let oracle = exact::fisher(&model, blocks.layers(), &loss, &batch);
     assert_close("the dense oracle", &oracle, &expected, ROUNDING);
     let actual = exact_blocks(&blocks, &loss, &model, &batch);
     let expected = diagonal_blocks(&expected, blocks.layers());
@@ -170,7 +170,7 @@ fn sampled_curvature_of_two_heads_converges_to_the_exact_one() {
     const DRAWS: usize = 64;
     const MANY: usize = 4096;
     let (model, batch, loss) = (TwoHeads::new(), batch(6), loss(1.0, WEIGHT));
-    let blocks = discover(&model, &batch.inputs);
+    let blocks = own_blocks(&model, &batch.inputs);
     let estimator = FisherEstimator::new(&blocks, &loss);
     let draw = |estimator: FisherEstimator<'_, Heads>, seed| {
         let random = &mut RandomStream::from_seed(seed);
@@ -197,7 +197,7 @@ fn the_gradient_of_two_heads_is_that_of_the_objective() {
     const STEP: f64 = 1e-5;
     const DIFFERENCES: f64 = 1e-8;
     let (model, batch, loss) = (TwoHeads::new(), batch(5), loss(1.0, WEIGHT));
-    let blocks = discover(&model, &batch.inputs);
+    let blocks = own_blocks(&model, &batch.inputs);
     let objective = mean_loss(&loss, &blocks);
     let theta = blocks.layers().parameters(&model);
     let value = |layer: usize, unit: &Tensor<2>, step: f64| {
@@ -225,7 +225,7 @@ fn the_gradient_of_two_heads_is_that_of_the_objective() {
 #[test]
 fn the_objective_is_the_weighted_sum_of_the_heads() {
     let (model, batch) = (TwoHeads::new(), batch(5));
-    let blocks = discover(&model, &batch.inputs);
+    let blocks = own_blocks(&model, &batch.inputs);
     let parameters = blocks.layers().parameters(&model);
     let value = |policy, values| {
         let loss = loss(policy, values);
@@ -313,13 +313,13 @@ fn a_negative_weight_is_refused() {
 fn blocks_of_several_cases_are_the_factorisation_of_both_heads() {
     // The comparison of one case can fail: for several, the factorisation is an approximation.
     let (model, batch, loss) = (TwoHeads::new(), batch(7), loss(1.0, WEIGHT));
-    let blocks = discover(&model, &batch.inputs);
+    let blocks = own_blocks(&model, &batch.inputs);
     let estimator = FisherEstimator::new(&blocks, &loss).with_estimate(FisherEstimate::Exact);
     let factors = estimator
         .factors(&model, &batch, &mut RandomStream::from_seed(0))
         .unwrap();
     let actual = blocks_of(&factors, blocks.layers());
-    let dense = fisher(&model, blocks.layers(), &loss, &batch.inputs);
+    let dense = exact::fisher(&model, blocks.layers(), &loss, &batch);
     let expected = diagonal_blocks(&dense, blocks.layers());
     assert!(relative(&actual[0], &expected[0]) > 1e-3);
 }

@@ -9,7 +9,6 @@ mod classes;
 mod contract;
 mod convolutions;
 mod derivatives;
-mod edges_support;
 mod eigenvalues;
 mod estimator;
 mod exactness;

@@ -2,19 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::{
-    module::Module,
-    nn::{
-        Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
-        conv::{Conv1d, Conv1dConfig},
-    },
-    tensor::{Device, Int, Tensor, TensorData},
-};
+use burn::tensor::{Int, Tensor, TensorData};
 use faer::{Mat, linalg::solvers::DenseSolveCore};
 use kfac::{
     Batch, BlockDescription, Categorical, Coverage, Extensions, FactorKind, FisherEstimate,
-    Gaussian, InitError, InverseMethod, Kfac, Layer, LayerUses, Network, RandomStream, StepError,
-    Tape,
+    Gaussian, InitError, InverseMethod, Kfac, Layer, LayerUses, RandomStream, StepError,
     blocks::{
         BlockEstimate, BlockInverse, BlockOptions, BlockStructure, Blocks, Diagonal, Divisor,
         Factor, FactorForm, Finish, Full, Inversion, Magnitudes, Moments, Pass, PreparedBlock,
@@ -24,9 +16,9 @@ use kfac::{
     damping::DampingRule,
 };
 
-use crate::edges_support::{
-    Mlp, ROUNDING, assert_close, blocks_of, classes, column, dense, diagonal_blocks, exact_config,
-    fisher, linear, normal, randomised, relative, trained,
+use crate::support::{
+    ROUNDING, SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, assert_close, blocks_of,
+    classes, column, dense, diagonal_blocks, exact, exact_config, normal, relative, trained,
 };
 
 /// The full block of a dense layer with one position a case, made from scratch, and inverted by elimination.
@@ -149,7 +141,7 @@ fn batch() -> Batch<Tensor<2>> {
     Batch::new(normal([12, 3], 1), normal([12, 2], 2))
 }
 
-fn optimizer(structure: Arc<dyn BlockStructure>, model: &Mlp) -> Kfac<Gaussian> {
+fn optimizer(structure: Arc<dyn BlockStructure>, model: &TwoLayers) -> Kfac<Gaussian> {
     let extensions = Extensions::new().with_structure("hidden", structure);
     let config = exact_config();
     config
@@ -163,7 +155,7 @@ const STEPS: f64 = 1e-9;
 
 #[test]
 fn a_full_block_of_the_users_own_steps_like_the_librarys() {
-    let start = Mlp::new([3, 4, 2], 3);
+    let start = TwoLayers::new([3, 4, 2], 3);
     let run = |structure| {
         let (optimizer, model, _) =
             trained(optimizer(structure, &start), start.clone(), &batch(), 6);
@@ -184,7 +176,7 @@ fn a_full_block_of_the_users_own_steps_like_the_librarys() {
 
 #[test]
 fn a_structure_of_the_users_own_is_in_the_parameter_table() {
-    let model = Mlp::new([3, 4, 2], 3);
+    let model = TwoLayers::new([3, 4, 2], 3);
     let optimizer = optimizer(Arc::new(OwnFull), &model);
     let rows = optimizer.parameter_table().rows().iter();
     let described: Vec<_> = rows
@@ -207,7 +199,7 @@ fn a_structure_of_the_users_own_is_in_the_parameter_table() {
 #[test]
 fn a_structure_for_no_layer_is_refused() {
     let extensions = Extensions::new().with_structure("hiden", Arc::new(OwnFull));
-    let model = Mlp::new([3, 4, 2], 3);
+    let model = TwoLayers::new([3, 4, 2], 3);
     let refused = exact_config().init_with(extensions, &model, Gaussian, &batch().inputs);
     let paths = vec!["hiden".to_owned()];
     assert_eq!(refused.unwrap_err(), InitError::UnknownLayers { paths });
@@ -237,55 +229,18 @@ impl BlockStructure for Broken {
 
 #[test]
 fn a_structure_without_a_block_is_named() {
-    let mut model = Mlp::new([3, 4, 2], 3);
+    let mut model = TwoLayers::new([3, 4, 2], 3);
     let mut optimizer = optimizer(Arc::new(Broken), &model);
     let error = optimizer.step(&mut model, &batch()).unwrap_err();
     let layer = "hidden".to_owned();
     assert_eq!(error, StepError::NoBlock { layer });
 }
 
-/// Layers of every action, at several positions: products with and without groups, lookups, scales.
-#[derive(Module, Debug)]
-struct Several {
-    embedding: Embedding,
-    grouped: Conv1d,
-    normalisation: LayerNorm,
-    dense: Linear,
-}
-
-const TOKENS: usize = 5;
-const POSITIONS: usize = 4;
-
-impl Several {
-    fn new() -> Self {
-        let device = Device::default().autodiff();
-        let several = Self {
-            embedding: EmbeddingConfig::new(TOKENS, 4).init(&device),
-            grouped: Conv1dConfig::new(4, 4, 2).with_groups(2).init(&device),
-            normalisation: LayerNormConfig::new(4).init(&device),
-            dense: linear([4, 3], 1),
-        };
-        randomised(several, 3)
-    }
-}
-
-impl Network for Several {
-    type Input = Tensor<2, Int>;
-    type Output = Tensor<3>;
-
-    fn forward(&self, tokens: Tensor<2, Int>, tape: &mut Tape) -> Tensor<3> {
-        let embedded = tape.embedding(&self.embedding, tokens); // [n, R, 4]
-        let mixed = tape.conv1d(&self.grouped, embedded.swap_dims(1, 2)); // [n, 4, R − 1]
-        let features = tape.layer_norm(&self.normalisation, mixed.swap_dims(1, 2).tanh());
-        tape.linear(&self.dense, features) // [n, R − 1, 3]
-    }
-}
-
 /// The blocks of all layers with one structure, and the exact Fisher's.
 fn of_structure(structure: Arc<dyn BlockStructure>, cases: usize) -> [Vec<Mat<f64>>; 2] {
     let model = Several::new();
-    let tokens: Tensor<2, Int> = classes([cases, POSITIONS], TOKENS, 4);
-    let targets: Tensor<2, Int> = classes([cases, POSITIONS - 1], 3, 5);
+    let tokens: Tensor<2, Int> = classes([cases, SEVERAL_POSITIONS], SEVERAL_TOKENS, 4);
+    let targets: Tensor<2, Int> = classes([cases, SEVERAL_POSITIONS - 1], 3, 5);
     let batch = Batch::new(tokens, targets);
     let mut options = BlockOptions::default();
     for path in ["embedding", "grouped", "normalisation", "dense"] {
@@ -298,7 +253,7 @@ fn of_structure(structure: Arc<dyn BlockStructure>, cases: usize) -> [Vec<Mat<f6
         FisherEstimator::new(&blocks, &Categorical).with_estimate(FisherEstimate::Exact);
     let random = &mut RandomStream::from_seed(1);
     let factors = estimator.factors(&model, &batch, random).unwrap();
-    let dense = fisher(&model, blocks.layers(), &Categorical, &batch.inputs);
+    let dense = exact::fisher(&model, blocks.layers(), &Categorical, &batch);
     [
         blocks_of(&factors, blocks.layers()),
         diagonal_blocks(&dense, blocks.layers()),

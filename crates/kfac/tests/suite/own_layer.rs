@@ -10,9 +10,9 @@ use kfac::{
     ParameterTable, ParameterVector, Tape, WeightLayout,
 };
 
-use crate::edges_support::{
-    ROUNDING, assert_close, bits, column, diagonal_blocks, discover, exact_blocks, exact_config,
-    fisher, linear, normal, parameter, relative, trained,
+use crate::support::{
+    ROUNDING, assert_close, bits, column, dense_layer, diagonal_blocks, exact, exact_blocks,
+    exact_config, normal, own_blocks, parameter, relative, trained,
 };
 
 /// `x W + b + x A B` with a frozen `W`.
@@ -26,7 +26,7 @@ struct Adapter {
 impl Adapter {
     fn new([d_in, rank, d_out]: [usize; 3]) -> Self {
         Self {
-            frozen: linear([d_in, d_out], 1).no_grad(),
+            frozen: dense_layer([d_in, d_out], 1).no_grad(),
             down: parameter([d_in, rank], 0.5, 2),
             up: parameter([rank, d_out], 0.5, 3),
         }
@@ -68,7 +68,7 @@ impl Adapted {
     fn curved() -> Self {
         Self {
             adapter: Adapter::new([4, 2, 3]),
-            last: Some(linear([3, 2], 4)),
+            last: Some(dense_layer([3, 2], 4)),
         }
     }
 }
@@ -91,8 +91,8 @@ fn block_errors<L>(loss: &L, model: &Adapted, batch: &Batch<Tensor<2>>) -> Vec<f
 where
     L: Loss<Tensor<2>, Tensor<2>>,
 {
-    let blocks = discover(model, &batch.inputs);
-    let dense = fisher(model, blocks.layers(), loss, &batch.inputs);
+    let blocks = own_blocks(model, &batch.inputs);
+    let dense = exact::fisher(model, blocks.layers(), loss, &batch);
     let expected = diagonal_blocks(&dense, blocks.layers());
     let actual = exact_blocks(&blocks, loss, model, batch);
     let pairs = actual.iter().zip(&expected);
@@ -195,7 +195,7 @@ impl Stored {
         Self {
             weight: Param::from_tensor(stored.autodiff()),
             bias: parameter([OUTPUTS], 0.3, 2),
-            last: linear([OUTPUTS, 2], 3),
+            last: dense_layer([OUTPUTS, 2], 3),
             layout,
         }
     }

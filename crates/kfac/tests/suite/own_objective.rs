@@ -4,15 +4,15 @@ use burn::{
     module::{Module, RunningState},
     nn::{BatchNorm, BatchNormConfig},
     optim::GradientsParams,
-    tensor::{Device, Tensor},
+    tensor::{DType, Device, Tensor},
 };
 use kfac::{
     Batch, Bernoulli, FisherEstimate, Gaussian, Kfac, KfacConfig, Loss, Network, Objective,
     ObjectiveError, Quantity, StepError, Tape,
 };
 
-use crate::edges_support::{
-    Mlp, bits, exact_config, linear, normal, randomised, sampled_config, trained, values,
+use crate::support::{
+    TwoLayers, bits, dense_layer, exact_config, host, normal, randomised, sampled_config, trained,
     without_times,
 };
 
@@ -30,7 +30,7 @@ where
     fn value(&self, model: &M, batch: &Batch<Tensor<2>>) -> Result<f64, ObjectiveError> {
         let outputs = model.forward(batch.inputs.clone(), &mut Tape::evaluating());
         let losses = self.0.value(outputs.inner(), batch.targets.clone());
-        Ok(values(&losses.sum_dim(0))[0] / CASES as f64)
+        Ok(host::to_vec(&losses.sum_dim(0))[0] / CASES as f64)
     }
 
     fn value_and_gradients(
@@ -60,7 +60,7 @@ fn assert_same_steps<L>(config: &KfacConfig, loss: L)
 where
     L: Loss<Tensor<2>, Tensor<2>> + Copy,
 {
-    let start = Mlp::new([3, 4, 2], 3);
+    let start = TwoLayers::new([3, 4, 2], 3);
     let optimizer = config.init(&start, loss, &batch().inputs).unwrap();
     let (_, expected, reports) = trained(optimizer.clone(), start.clone(), &batch(), STEPS);
     let (mut own, mut model) = (optimizer, start);
@@ -113,7 +113,7 @@ fn state<L>(optimizer: &Kfac<L>) -> (u64, [u64; 2], Vec<u64>) {
     let factors = factors.flat_map(|block| {
         let factors = block.factors().into_iter();
         factors
-            .flat_map(|factor| values(factor.tensor))
+            .flat_map(|factor| host::to_vec(factor.tensor))
             .collect::<Vec<_>>()
     });
     let numbers = [optimizer.lambda(), optimizer.gamma()];
@@ -128,7 +128,7 @@ fn state<L>(optimizer: &Kfac<L>) -> (u64, [u64; 2], Vec<u64>) {
 #[derive(Module, Debug)]
 struct Normalised {
     normalisation: BatchNorm,
-    mlp: Mlp,
+    mlp: TwoLayers,
 }
 
 impl Network for Normalised {
@@ -145,7 +145,7 @@ impl Network for Normalised {
 fn all_bits(model: &Normalised) -> Vec<u64> {
     let norm = &model.normalisation;
     let running = [&norm.running_mean, &norm.running_var].map(RunningState::value);
-    let running = running.iter().flat_map(values).map(f64::to_bits);
+    let running = running.iter().flat_map(host::to_vec).map(f64::to_bits);
     bits(model).into_iter().chain(running).collect()
 }
 
@@ -153,8 +153,8 @@ fn all_bits(model: &Normalised) -> Vec<u64> {
 fn an_objective_that_fails_leaves_no_trace() {
     let device = Device::default().autodiff();
     let mut model = Normalised {
-        normalisation: randomised(BatchNormConfig::new(3).init(&device), 4),
-        mlp: Mlp::new([3, 4, 2], 3),
+        normalisation: randomised(BatchNormConfig::new(3).init(&device), DType::F64, 4),
+        mlp: TwoLayers::new([3, 4, 2], 3),
     };
     // λ is updated in every iteration, so that the value after the step is asked for too.
     let config = exact_config().with_lambda_period(1);
@@ -183,10 +183,10 @@ fn an_objective_that_fails_leaves_no_trace() {
 
 #[test]
 fn the_next_step_goes_on_as_if_one_that_failed_had_not_been() {
-    let mut model = Mlp::new([3, 4, 2], 3);
+    let mut model = TwoLayers::new([3, 4, 2], 3);
     let config = exact_config().with_lambda_period(1);
     let mut optimizer = config.init(&model, Gaussian, &batch().inputs).unwrap();
-    let good = |optimizer: &mut Kfac<Gaussian>, model: &mut Mlp| {
+    let good = |optimizer: &mut Kfac<Gaussian>, model: &mut TwoLayers| {
         let report = optimizer.step_with(model, &batch(), &Mean(Gaussian));
         without_times(&[report.unwrap()])
     };
@@ -207,7 +207,7 @@ fn the_next_step_goes_on_as_if_one_that_failed_had_not_been() {
 fn the_empirical_fisher_of_an_objective_of_the_users_own_is_refused() {
     let config =
         exact_config().map_curvature(|curvature| curvature.with_fisher(FisherEstimate::Empirical));
-    let mut model = Mlp::new([3, 4, 2], 3);
+    let mut model = TwoLayers::new([3, 4, 2], 3);
     let start = bits(&model);
     let mut optimizer = config.init(&model, Gaussian, &batch().inputs).unwrap();
     let refused = optimizer.step_with(&mut model, &batch(), &Mean(Gaussian));
@@ -240,7 +240,7 @@ where
 
 #[test]
 fn an_objective_that_is_not_finite_is_refused() {
-    let mut model = Mlp::new([3, 4, 2], 3);
+    let mut model = TwoLayers::new([3, 4, 2], 3);
     let mut optimizer = exact_config()
         .init(&model, Gaussian, &batch().inputs)
         .unwrap();
@@ -255,14 +255,14 @@ fn an_objective_that_is_not_finite_is_refused() {
 /// Parameters that a gradient is missing for do not move but by the penalty.
 struct HiddenOnly;
 
-impl Objective<Mlp, Tensor<2>> for HiddenOnly {
-    fn value(&self, model: &Mlp, batch: &Batch<Tensor<2>>) -> Result<f64, ObjectiveError> {
+impl Objective<TwoLayers, Tensor<2>> for HiddenOnly {
+    fn value(&self, model: &TwoLayers, batch: &Batch<Tensor<2>>) -> Result<f64, ObjectiveError> {
         Mean(Gaussian).value(model, batch)
     }
 
     fn value_and_gradients(
         &self,
-        model: &Mlp,
+        model: &TwoLayers,
         batch: &Batch<Tensor<2>>,
     ) -> Result<(f64, GradientsParams), ObjectiveError> {
         let (value, mut gradients) = Mean(Gaussian).value_and_gradients(model, batch)?;
@@ -276,8 +276,8 @@ impl Objective<Mlp, Tensor<2>> for HiddenOnly {
 
 #[test]
 fn a_gradient_that_is_not_given_is_zero() {
-    let mut model = Mlp::new([3, 4, 2], 3);
-    model.last = linear([4, 2], 9);
+    let mut model = TwoLayers::new([3, 4, 2], 3);
+    model.last = dense_layer([4, 2], 9);
     let start = model.clone();
     let config = exact_config().with_l2(0.0);
     let mut optimizer = config.init(&model, Gaussian, &batch().inputs).unwrap();

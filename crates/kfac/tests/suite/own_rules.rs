@@ -12,7 +12,7 @@ use kfac::{
     },
 };
 
-use crate::edges_support::{Mlp, bits, normal, sampled_config, trained, without_times};
+use crate::support::{TwoLayers, bits, normal, sampled_config, trained, without_times};
 
 /// The paper's damping, written anew.
 #[derive(Debug)]
@@ -102,13 +102,17 @@ fn batch() -> Batch<Tensor<2>> {
 /// A search for γ and three updates of λ are within 24 steps.
 const STEPS: usize = 24;
 
-fn run(optimizer: impl FnOnce(&Mlp) -> Kfac<Gaussian>) -> (Vec<u64>, Vec<StepReport>) {
-    let model = Mlp::new([3, 4, 2], 3);
+fn run(optimizer: impl FnOnce(&TwoLayers) -> Kfac<Gaussian>) -> (Vec<u64>, Vec<StepReport>) {
+    let model = TwoLayers::new([3, 4, 2], 3);
     let (_, model, reports) = trained(optimizer(&model), model, &batch(), STEPS);
     (bits(&model), without_times(&reports))
 }
 
-fn with_damping(config: &KfacConfig, rule: Arc<dyn DampingRule>, model: &Mlp) -> Kfac<Gaussian> {
+fn with_damping(
+    config: &KfacConfig,
+    rule: Arc<dyn DampingRule>,
+    model: &TwoLayers,
+) -> Kfac<Gaussian> {
     let extensions = Extensions::new().with_damping(rule);
     let optimizer = config.init_with(extensions, model, Gaussian, &batch().inputs);
     optimizer.unwrap()
@@ -138,7 +142,7 @@ fn a_damping_rule_of_the_users_own_is_checked_with_the_settings() {
         .map_curvature(|curvature| curvature.with_structure(InverseStructure::BlockTridiagonal));
     assert!(config.validate().is_empty());
     let extensions = Extensions::new().with_damping(Arc::new(ExactTikhonov));
-    let model = Mlp::new([3, 4, 2], 3);
+    let model = TwoLayers::new([3, 4, 2], 3);
     let refused = config.init_with(extensions, &model, Gaussian, &batch().inputs);
     let faults = vec![ConfigFault::TridiagonalOfExactDamping];
     assert_eq!(refused.unwrap_err(), InitError::Configuration(faults));
@@ -152,7 +156,7 @@ fn a_lambda_rule_of_the_users_own_has_the_bits_of_its_built_in_twin() {
         omega: config.lambda_decay.powf(config.lambda_period as f64),
         period: config.lambda_period,
     };
-    let init = |model: &Mlp| config.init(model, Gaussian, &batch().inputs).unwrap();
+    let init = |model: &TwoLayers| config.init(model, Gaussian, &batch().inputs).unwrap();
     let built_in = run(init);
     let judged = built_in
         .1
@@ -167,7 +171,7 @@ fn a_lambda_rule_of_the_users_own_has_the_bits_of_its_built_in_twin() {
 
 #[test]
 fn a_fixed_lambda_stays_and_asks_for_no_evidence() {
-    let init = |model: &Mlp| {
+    let init = |model: &TwoLayers| {
         let optimizer = sampled_config()
             .init(model, Gaussian, &batch().inputs)
             .unwrap();
@@ -185,7 +189,7 @@ fn a_fixed_lambda_stays_and_asks_for_no_evidence() {
 fn a_scheduled_lambda_follows_its_function_and_gamma_starts_with_it() {
     let schedule = |iteration: u64| 2.0 / (1.0 + iteration as f64);
     let config = sampled_config();
-    let init = |model: &Mlp| {
+    let init = |model: &TwoLayers| {
         let optimizer = config.init(model, Gaussian, &batch().inputs).unwrap();
         optimizer.with_lambda_rule(Arc::new(ScheduledLambda(schedule)))
     };

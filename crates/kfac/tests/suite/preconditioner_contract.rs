@@ -16,14 +16,8 @@ use kfac::{
     curvature::FisherInverse,
 };
 
-use crate::support::host;
 use crate::support::preconditioning::{SPEC, batch, config, ekfac, exact_damping, preconditioner};
-use crate::support::{self, Mlp, column, gradients, linear, normal, of_values};
-
-fn tensor_bits(tensor: &Tensor<2>) -> Vec<u64> {
-    let values: Vec<f64> = host::to_vec(tensor);
-    values.into_iter().map(f64::to_bits).collect()
-}
+use crate::support::{self, Mlp, column, gradients, linear, normal, of_values, tensor_bits};
 
 fn factor_bits(kfac: &Preconditioner<Gaussian>) -> Vec<Vec<u64>> {
     let factors = kfac.factors().kronecker();

@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    nn::{
-        Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
-        conv::{Conv1d, Conv1dConfig},
-    },
-    tensor::{Device, Int, Tensor},
+    tensor::{Int, Tensor},
 };
 use faer::Mat;
 use kfac::{
@@ -21,8 +17,9 @@ use kfac::{
     damping::{DampingRule, ExactTikhonov, FactoredTikhonov},
 };
 
-use crate::edges_support::{
-    assert_near, classes, linear, matrix_of, normal, parameter, randomised, relative, tensor_bits,
+use crate::support::{
+    SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, assert_near, classes, matrix_of, normal, parameter,
+    relative, shape_of, tensor_bits,
 };
 
 const FACTORED: FactoredTikhonov = FactoredTikhonov { pi: PiNorm::Trace };
@@ -34,27 +31,16 @@ const INVERSES: f64 = 1e-10;
 /// A layer of each structure.
 #[derive(Module, Debug)]
 struct Every {
-    embedding: Embedding,
-    grouped: Conv1d,
-    normalisation: LayerNorm,
-    dense: Linear,
+    several: Several,
     offset: Param<Tensor<1>>,
 }
 
-const TOKENS: usize = 5;
-const POSITIONS: usize = 4;
-
 impl Every {
     fn new() -> Self {
-        let device = Device::default().autodiff();
-        let every = Self {
-            embedding: EmbeddingConfig::new(TOKENS, 4).init(&device),
-            grouped: Conv1dConfig::new(4, 4, 2).with_groups(2).init(&device),
-            normalisation: LayerNormConfig::new(4).init(&device),
-            dense: linear([4, 3], 1),
+        Self {
+            several: Several::new(),
             offset: parameter([3], 1.0, 2),
-        };
-        randomised(every, 3)
+        }
     }
 }
 
@@ -63,10 +49,7 @@ impl Network for Every {
     type Output = Tensor<3>;
 
     fn forward(&self, tokens: Tensor<2, Int>, tape: &mut Tape) -> Tensor<3> {
-        let embedded = tape.embedding(&self.embedding, tokens); // [n, R, 4]
-        let mixed = tape.conv1d(&self.grouped, embedded.swap_dims(1, 2)); // [n, 4, R − 1]
-        let features = tape.layer_norm(&self.normalisation, mixed.swap_dims(1, 2).tanh());
-        let logits = tape.linear(&self.dense, features); // [n, R − 1, 3]
+        let logits = self.several.forward(tokens, tape); // [n, R − 1, 3]
         logits + tape.parameter(&self.offset).unsqueeze()
     }
 }
@@ -74,8 +57,8 @@ impl Network for Every {
 /// Each layer with its structure and its estimate, normalisations with either of their structures.
 fn for_each(mut check: impl FnMut(&Layer, &dyn BlockStructure, &dyn BlockEstimate)) {
     let model = Every::new();
-    let tokens: Tensor<2, Int> = classes([40, POSITIONS], TOKENS, 4);
-    let targets: Tensor<2, Int> = classes([40, POSITIONS - 1], 3, 5);
+    let tokens: Tensor<2, Int> = classes([40, SEVERAL_POSITIONS], SEVERAL_TOKENS, 4);
+    let targets: Tensor<2, Int> = classes([40, SEVERAL_POSITIONS - 1], 3, 5);
     let batch = Batch::new(tokens, targets);
     for scale_shift in [ScaleShiftBlock::Diagonal, ScaleShiftBlock::Full] {
         let options = BlockOptions::default().with_scale_shift(scale_shift);
@@ -111,15 +94,11 @@ fn inverses(estimate: &dyn BlockEstimate) -> Vec<Way> {
     ways.into_iter().map(inverse).collect()
 }
 
-fn shape(layer: &Layer) -> [usize; 2] {
-    [layer.activation_dimension(), layer.d_out]
-}
-
 #[test]
 fn an_inverse_made_again_from_its_record_multiplies_with_the_same_bits() {
     let mut forms = Vec::new();
     for_each(|layer, structure, estimate| {
-        let v = normal(shape(layer), 7);
+        let v = normal(shape_of(layer), 7);
         for (what, inverse, _) in inverses(estimate) {
             let record = inverse.record();
             let restored = structure.restore(layer, &record).unwrap();
@@ -149,7 +128,7 @@ fn an_inverse_made_again_from_its_record_multiplies_with_the_same_bits() {
 #[test]
 fn every_structure_restores_the_identity() {
     for_each(|layer, structure, _| {
-        let [rows, columns] = shape(layer);
+        let [rows, columns] = shape_of(layer);
         let identity = IdentityInverse::new(rows * columns);
         let restored = structure.restore(layer, &identity.record()).unwrap();
         assert_eq!(restored.downcast(), Some(&identity));
@@ -198,7 +177,7 @@ fn an_estimate_is_what_its_factors_make_it() {
         let factors = tensors(estimate.factors());
         let again = structure.estimate(layer, factors.clone()).unwrap();
         let other = estimate.with_factors(factors.clone());
-        let v = normal(shape(layer), 8);
+        let v = normal(shape_of(layer), 8);
         let expected = tensor_bits(&estimate.multiply(v.clone()));
         for (what, same) in [("estimate", again), ("with_factors", other)] {
             let product = tensor_bits(&same.multiply(v.clone()));
@@ -240,9 +219,9 @@ fn magnitudes_are_those_of_the_dense_damped_block() {
     for_each(|layer, _, estimate| {
         for (what, inverse, rule) in inverses(estimate) {
             let what = format!("{}: {what}", layer.path);
-            let block = damped_block(estimate, &*rule, shape(layer));
+            let block = damped_block(estimate, &*rule, shape_of(layer));
             let size = block.nrows();
-            let product = &block * matrix_of(shape(layer), |v| inverse.multiply(v));
+            let product = &block * matrix_of(shape_of(layer), |v| inverse.multiply(v));
             let identity = Mat::<f64>::identity(size, size);
             assert!(relative(&product, &identity) < INVERSES, "{what}");
             let eigenvalues = block.self_adjoint_eigenvalues(faer::Side::Lower).unwrap();

@@ -8,8 +8,8 @@ use kfac::{
     StepReport,
 };
 
-use crate::edges_support::{
-    Mlp, bits, exact_config, normal, sampled_config, trained, without_times,
+use crate::support::{
+    TwoLayers, bits, exact_config, normal, sampled_config, trained, without_times,
 };
 
 /// Updates of λ are within them.
@@ -19,7 +19,7 @@ fn run<L>(config: &KfacConfig, loss: L) -> (Vec<u64>, Vec<StepReport>)
 where
     L: Loss<Tensor<2>, Tensor<2>>,
 {
-    let start = Mlp::new([3, 4, 2], 1);
+    let start = TwoLayers::new([3, 4, 2], 1);
     // Probabilities that add up to one are targets of all three losses.
     let first = normal([9, 1], 3).abs() / 4.0;
     let targets = Tensor::cat(vec![first.clone(), first.neg() + 1.0], 1);

@@ -7,23 +7,23 @@ use kfac::{
     blocks::Blocks, curvature::FisherEstimator,
 };
 
-use crate::edges_support::{
-    Mlp, ROUNDING, assert_close, bits, column, discover, exact_config, normal, sampled_config,
-    trained, without_times,
+use crate::support::{
+    ROUNDING, TwoLayers, assert_close, bits, column, exact_config, normal, own_blocks,
+    sampled_config, trained, without_times,
 };
 
-fn setting() -> (Mlp, Batch<Tensor<2>>, Blocks) {
-    let model = Mlp::new([3, 4, 2], 1);
+fn setting() -> (TwoLayers, Batch<Tensor<2>>, Blocks) {
+    let model = TwoLayers::new([3, 4, 2], 1);
     let inputs = normal([6, 3], 2);
     let targets = normal([6, 2], 3).greater_elem(0.0).float();
-    let blocks = discover(&model, &inputs);
+    let blocks = own_blocks(&model, &inputs);
     (model, Batch::new(inputs, targets.cast(DType::F64)), blocks)
 }
 
 /// The factors of all layers as a column: those of the inputs, and those of the gradients.
 fn factors(
     estimator: FisherEstimator<'_, Bernoulli>,
-    (model, batch): (&Mlp, &Batch<Tensor<2>>),
+    (model, batch): (&TwoLayers, &Batch<Tensor<2>>),
     random: &mut RandomStream,
 ) -> [Mat<f64>; 2] {
     let factors = estimator.factors(model, batch, random).unwrap();

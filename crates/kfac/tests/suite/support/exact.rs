@@ -1,34 +1,26 @@
 //! The exact Fisher matrices as dense matrices.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::TensorData;
 use faer::Mat;
-use kfac::{Batch, Layers, Network, PredictiveDistribution, curvature::exact};
+use kfac::{Batch, Cases, Layers, Likelihood, Loss, Network, curvature::exact};
 
 /// The exact Fisher matrix on the inputs of a batch.
-pub(crate) fn fisher<M, L>(
+pub(crate) fn fisher<M: Network, T, L: Likelihood<M::Output>>(
     model: &M,
     layers: &Layers,
     loss: &L,
-    batch: &Batch<M::Input>,
-) -> Mat<f64>
-where
-    M: Network<Output = Tensor<2>>,
-    L: PredictiveDistribution,
-{
+    batch: &Batch<M::Input, T>,
+) -> Mat<f64> {
     matrix(&exact::fisher(model, layers, loss, &batch.inputs))
 }
 
 /// The empirical Fisher matrix on a batch.
-pub(crate) fn empirical_fisher<M, L>(
+pub(crate) fn empirical_fisher<M: Network, T: Cases, L: Loss<M::Output, T>>(
     model: &M,
     layers: &Layers,
     loss: &L,
-    batch: &Batch<M::Input>,
-) -> Mat<f64>
-where
-    M: Network<Output = Tensor<2>>,
-    L: PredictiveDistribution,
-{
+    batch: &Batch<M::Input, T>,
+) -> Mat<f64> {
     matrix(&exact::empirical_fisher(model, layers, loss, batch))
 }
 

@@ -7,64 +7,48 @@ mod gradients;
 pub(crate) mod host;
 mod kinds;
 pub(crate) mod kronecker;
+mod layer_blocks;
 mod network;
 mod parameters;
 pub(crate) mod preconditioning;
 mod sequences;
 mod setting;
+mod small_networks;
+mod training;
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{DType, Device, Tensor},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 pub(crate) use convolution::{AxisShape, Convolution, Padding};
 pub(crate) use estimates::{Estimate, Estimates, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
 pub(crate) use gradients::{gradients, matrix, of_values};
 use kfac::{
-    Batch, FisherEstimate, Kfac, KfacConfig, Layers, MeanLoss, Network, ParameterTable,
-    ParameterVector, PredictiveDistribution, RandomStream, StepReport,
+    Batch, Layers, MeanLoss, Network, ParameterTable, ParameterVector, PredictiveDistribution,
+    RandomStream,
     blocks::{BlockOptions, Blocks},
 };
 pub(crate) use kinds::{FEATURES, Kind, KindLayer, KindNetwork};
+pub(crate) use layer_blocks::{
+    blocks_of, diagonal_blocks, exact_blocks, matrix_of, own_blocks, shape_of, shapes, units,
+};
 pub(crate) use network::{Activation, Mlp, Spec, linear};
 pub(crate) use parameters::randomised;
 pub(crate) use sequences::{
     Call, EncoderNetwork, SequenceNetwork, Sequences, TOKENS, WIDTH, class_targets, sequences,
 };
 pub(crate) use setting::{Setting, cases, settings};
+pub(crate) use small_networks::{
+    SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, dense_layer, parameter,
+};
+pub(crate) use training::{exact_config, run, sampled_config, trained, without_times};
+
+/// Equal up to the rounding of a few hundred double precision products of order one.
+pub(crate) const ROUNDING: f64 = 1e-12;
 
 /// Central differences of the objective: truncation `h²` and rounding `ε / h` both near 1e-11.
 pub(crate) const DIFFERENCE: f64 = 1e-5;
-
-/// Whole-batch statistics and model with the exact Fisher: nothing is sampled.
-pub(crate) fn exact_config() -> KfacConfig {
-    KfacConfig::paper()
-        .with_l2(0.01)
-        .with_initial_lambda(0.5)
-        .map_curvature(|c| c.with_statistics_fraction(1.0))
-        .with_model_fraction(1.0)
-        .map_curvature(|c| c.with_fisher(FisherEstimate::Exact))
-}
-
-/// An optimizer for the model and its first steps on one batch.
-pub(crate) fn run<M, L>(
-    config: &KfacConfig,
-    loss: L,
-    model: &mut M,
-    batch: &Batch<Tensor<2>>,
-    steps: usize,
-) -> (Kfac<L>, Vec<StepReport>)
-where
-    M: Network<Input = Tensor<2>, Output = Tensor<2>>,
-    L: PredictiveDistribution + Clone,
-{
-    let mut optimizer = config.init(model, loss, &batch.inputs).unwrap();
-    let reports = (0..steps)
-        .map(|_| optimizer.step(model, batch).unwrap())
-        .collect();
-    (optimizer, reports)
-}
 
 /// The layers of a model, and what covers its parameters.
 pub(crate) fn discover<M: Network>(model: &M, example: &M::Input) -> (Layers, ParameterTable) {
@@ -78,9 +62,22 @@ pub(crate) fn layers_of<M: Network>(model: &M, example: &M::Input) -> Layers {
 }
 
 /// Standard normal numbers in double precision, without autodiff.
-pub(crate) fn normal(shape: [usize; 2], seed: u64) -> Tensor<2> {
-    let like = Tensor::<2>::zeros(shape, (&Device::default(), DType::F64));
+pub(crate) fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    let like = Tensor::<D>::zeros(shape, (&Device::default(), DType::F64));
     RandomStream::from_seed(seed).normal_like(&like)
+}
+
+/// Whole numbers below `count` that look random.
+pub(crate) fn classes<const D: usize>(
+    shape: [usize; D],
+    count: usize,
+    seed: u64,
+) -> Tensor<D, Int> {
+    let values = host::to_vec(&normal(shape, seed)).into_iter();
+    let values: Vec<i64> = values
+        .map(|v| (v.abs() * 97.0 % count as f64) as i64)
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::default())
 }
 
 /// A double precision tensor of the given values.
@@ -226,6 +223,12 @@ pub(crate) fn bits<M: Module>(model: &M) -> Vec<u64> {
     let mut visitor = Bits(Vec::new());
     model.visit(&mut visitor);
     visitor.0
+}
+
+/// The bits of a tensor's elements.
+pub(crate) fn tensor_bits(tensor: &Tensor<2>) -> Vec<u64> {
+    let values = host::to_vec(tensor).into_iter();
+    values.map(f64::to_bits).collect()
 }
 
 /// All targets of `d` independent bits, one a row.
