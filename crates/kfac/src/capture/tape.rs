@@ -55,7 +55,8 @@ pub struct LayerParameters<'a, const P: usize> {
     pub bias: Option<&'a Param<Tensor<1>>>,
     /// How the weight is stored.
     pub layout: WeightLayout,
-    /// `[d_in, d_out]`: the numbers of inputs and outputs of the layer.
+    /// `[d_in, d_out]`: the numbers of inputs and outputs of the layer, whatever the layout; of a weight
+    /// stored `[d_out, d_in]` these are its dimensions in the other order.
     pub shape: [usize; 2],
 }
 
