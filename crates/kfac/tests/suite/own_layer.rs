@@ -92,7 +92,7 @@ where
     L: Loss<Tensor<2>, Tensor<2>>,
 {
     let blocks = own_blocks(model, &batch.inputs);
-    let dense = exact::fisher(model, blocks.layers(), loss, &batch);
+    let dense = exact::fisher(model, blocks.layers(), loss, batch);
     let expected = diagonal_blocks(&dense, blocks.layers());
     let actual = exact_blocks(&blocks, loss, model, batch);
     let pairs = actual.iter().zip(&expected);
