@@ -17,29 +17,53 @@ pub(crate) enum Purpose {
 /// The numbers are drawn on the host, so they are the same on every device, and concurrent
 /// optimizers do not disturb each other through a device's global generator.
 #[derive(Clone, Debug)]
-pub struct RandomStream(ChaCha8Rng);
+pub struct RandomStream {
+    generator: ChaCha8Rng,
+    /// Streams of their own for the second and further heads of a network, once they are asked for.
+    heads: Vec<Self>,
+}
 
 impl RandomStream {
     /// The stream of a seed.
     pub fn from_seed(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
+        Self::of(ChaCha8Rng::seed_from_u64(seed))
     }
 
     pub(crate) fn for_step(seed: u64, step: u64, purpose: Purpose) -> Self {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         generator.set_stream((step << 8) | purpose as u64);
-        Self(generator)
+        Self::of(generator)
+    }
+
+    fn of(generator: ChaCha8Rng) -> Self {
+        let heads = Vec::new();
+        Self { generator, heads }
+    }
+
+    /// The stream of one of several heads: each head draws for case after case, whatever the parts that the
+    /// cases come in. The first head draws from this stream, as an only head does.
+    pub(crate) fn of_head(&mut self, head: usize) -> &mut Self {
+        let Some(further) = head.checked_sub(1) else {
+            return self;
+        };
+        while self.heads.len() <= further {
+            let number = self.heads.len() as u64 + 1;
+            let mut keys = ChaCha8Rng::from_seed(self.generator.get_seed());
+            keys.set_stream(self.generator.get_stream() ^ (number << 56));
+            self.heads.push(Self::of(ChaCha8Rng::from_rng(&mut keys)));
+        }
+        &mut self.heads[further]
     }
 
     /// Numbers uniform in `[0, 1)`, with the shape, device and precision of `like`.
     pub fn uniform_like<const D: usize>(&mut self, like: &Tensor<D>) -> Tensor<D> {
-        let values = (0..like.shape().num_elements()).map(|_| self.0.random::<f32>());
+        let values = (0..like.shape().num_elements()).map(|_| self.generator.random::<f32>());
         tensor_like(like, values.collect())
     }
 
     /// Standard normal numbers, with the shape, device and precision of `like`.
     pub fn normal_like<const D: usize>(&mut self, like: &Tensor<D>) -> Tensor<D> {
-        let generator = &mut self.0;
+        let generator = &mut self.generator;
         let values = (0..like.shape().num_elements()).map(|_| StandardNormal.sample(generator));
         tensor_like(like, values.collect::<Vec<f32>>())
     }

@@ -148,6 +148,6 @@ impl BlockOptions {
 }
 
 fn named<'a, T>(of_paths: &'a [(String, T)], path: &str) -> Option<&'a T> {
-    let found = of_paths.iter().find(|(own, _)| own == path);
+    let found = of_paths.iter().rfind(|(own, _)| own == path);
     found.map(|(_, value)| value)
 }

@@ -65,10 +65,10 @@ impl BatchStatistics {
 
 impl FormerStatistics {
     /// Gives the model its statistics back.
-    pub(crate) fn restore(self) {
-        for (running, former) in self.0 {
+    pub(crate) fn restore(&self) {
+        for (running, former) in &self.0 {
             for (running, former) in running.iter().zip(former) {
-                replace(running, former);
+                replace(running, former.clone());
             }
         }
     }

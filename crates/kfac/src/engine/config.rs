@@ -119,7 +119,8 @@ pub enum RefreshTiming {
     /// of these iterations, and so are one or three iterations old when they take effect.
     ///
     /// The work is the same, but no iteration waits for more than one inverse. Where `T₃` leaves no
-    /// iterations for it, and in the first iterations, which refresh each time, the work is done at once.
+    /// iterations for it, where the statistics are not updated in each, and in the first iterations, which
+    /// refresh each time, the work is done at once.
     #[default]
     Ahead,
 }

@@ -49,7 +49,10 @@ impl<L> Engine<L> {
         }
         let due = self.next_refresh(point.iteration);
         let gammas = (point.candidates)(due);
-        let begins = self.config.refresh_timing == RefreshTiming::Ahead
+        // Work ahead would begin between two updates of the statistics.
+        let fresh = self.config.statistics_period == 1;
+        let begins = fresh
+            && self.config.refresh_timing == RefreshTiming::Ahead
             && due - point.iteration == gammas.len() as u64;
         begins.then(|| {
             let ahead = RefreshAhead {

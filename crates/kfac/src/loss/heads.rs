@@ -90,7 +90,8 @@ macro_rules! heads {
             ) -> ($($output,)+) {
                 ($({
                     let head = &self.$at;
-                    let gradient = head.distribution.sampled_gradient(outputs.$at, random);
+                    let own = random.of_head($at);
+                    let gradient = head.distribution.sampled_gradient(outputs.$at, own);
                     scaled(head.root(), gradient)
                 },)+)
             }

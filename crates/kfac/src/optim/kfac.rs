@@ -116,6 +116,8 @@ impl<L> Kfac<L> {
         let former = self.move_running_statistics(model, task.batch);
         let advance = match self.attempt(&self.state, model, task) {
             Err(error @ StepError::NonFinite { .. }) => {
+                // They are those of a network that is not finite.
+                former.restore();
                 self.attempt_before_last_step(model, task).ok_or(error)
             }
             attempt => attempt,
@@ -252,6 +254,8 @@ impl<L> Kfac<L> {
         let lambda = rule.start();
         self.state.lambda = lambda;
         self.state.gamma = self.config().gamma_of(lambda.lambda);
+        // Inverses under way are for the candidates of the γ before.
+        self.state.engine.ahead = None;
         self.setup.rule = rule;
         self
     }

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    nn::Linear,
+    nn::{BatchNorm, BatchNormConfig, Linear},
     tensor::{DType, Device, Tensor, TensorData},
 };
 use kfac::{
@@ -10,7 +10,7 @@ use kfac::{
     Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape,
 };
 
-use crate::support::host;
+use crate::support::{host, randomised};
 
 const INPUTS: usize = 3;
 const HIDDEN: usize = 4;
@@ -50,6 +50,25 @@ impl Network for Skipping {
         let hidden = tape.linear(&self.first, inputs).tanh();
         let hidden = self.middle.forward(hidden).tanh();
         tape.linear(&self.last, hidden)
+    }
+}
+
+/// A network with a batch normalisation.
+#[derive(Module, Debug)]
+struct Normalised {
+    first: Linear,
+    normalisation: BatchNorm,
+    last: Linear,
+}
+
+impl Network for Normalised {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.first, inputs);
+        let normalised = tape.batch_norm(&self.normalisation, hidden);
+        tape.linear(&self.last, normalised)
     }
 }
 
@@ -416,6 +435,15 @@ fn a_step_into_an_infinite_objective_is_rejected() {
     assert!(model_values(&model).iter().all(|value| value.is_finite()));
 }
 
+/// No objective after a step is evaluated, so nothing stops the first one.
+fn unguarded() -> KfacConfig {
+    let config = config().with_initial_lambda(1e-3).with_lambda_period(100);
+    config.map_curvature(|c| {
+        c.with_fisher(FisherEstimate::Exact)
+            .with_statistics_fraction(1.0)
+    })
+}
+
 #[test]
 fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
     let dtype = DType::F64;
@@ -425,14 +453,7 @@ fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
         Batch::new(inputs.clone(), targets)
     };
     let start = mlp(dtype);
-    // No objective after a step is evaluated, so nothing stops the first one.
-    let config = config()
-        .with_initial_lambda(1e-3)
-        .map_curvature(|c| {
-            c.with_fisher(FisherEstimate::Exact)
-                .with_statistics_fraction(1.0)
-        })
-        .with_lambda_period(100);
+    let config = unguarded();
     let mut model = start.clone();
     let mut optimizer = config.init(&model, Wall { height: 1.0 }, &inputs).unwrap();
     let report = optimizer.step(&mut model, &towards(5.0)).unwrap();
@@ -463,4 +484,32 @@ fn a_step_out_of_the_finite_is_taken_back_by_the_next() {
     let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
     assert!(!report.took_back_last_step);
     assert!(report.objective < expected);
+}
+
+#[test]
+fn a_step_taken_back_leaves_no_statistics_of_where_it_led() {
+    let dtype = DType::F64;
+    let inputs = batch(CASES, 1.0, dtype).inputs;
+    let towards = |target: f64| {
+        let targets = constant(CASES, OUTPUTS, target, dtype);
+        Batch::new(inputs.clone(), targets)
+    };
+    let device = Device::flex().autodiff();
+    let mut model = Normalised {
+        first: layer(INPUTS, HIDDEN, 1.3, dtype),
+        normalisation: randomised(BatchNormConfig::new(HIDDEN).init(&device), dtype, 4),
+        last: layer(HIDDEN, OUTPUTS, 0.3, dtype),
+    };
+    let wall = Wall { height: 1.0 };
+    let mut optimizer = unguarded().init(&model, wall, &inputs).unwrap();
+    optimizer.step(&mut model, &towards(5.0)).unwrap();
+    let statistics = |model: &Normalised| {
+        let mean = model.normalisation.running_mean.value();
+        let variance = model.normalisation.running_var.value();
+        [host::to_vec(&mean), host::to_vec(&variance)]
+    };
+    let before = statistics(&model);
+    let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
+    assert!(report.took_back_last_step);
+    assert_eq!(statistics(&model), before);
 }

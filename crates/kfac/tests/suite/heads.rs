@@ -192,6 +192,23 @@ fn sampled_curvature_of_two_heads_converges_to_the_exact_one() {
 }
 
 #[test]
+fn the_parts_of_a_batch_change_no_draw_of_a_head() {
+    let (model, batch, loss) = (TwoHeads::new(), batch(6), loss(1.0, WEIGHT));
+    let blocks = own_blocks(&model, &batch.inputs);
+    let in_parts_of = |cases: usize| {
+        let estimator = FisherEstimator::new(&blocks, &loss).with_samples(2);
+        let estimator = estimator.with_chunk_size(cases);
+        let random = &mut RandomStream::from_seed(1);
+        factors(&estimator.factors(&model, &batch, random).unwrap())
+    };
+    let whole = in_parts_of(6);
+    for cases in [1, 4] {
+        let error = relative(&in_parts_of(cases), &whole);
+        assert!(error < ROUNDING, "{error} in parts of {cases}");
+    }
+}
+
+#[test]
 fn the_gradient_of_two_heads_is_that_of_the_objective() {
     // Central differences: truncation h² and rounding ε / h are both near 1e-11.
     const STEP: f64 = 1e-5;

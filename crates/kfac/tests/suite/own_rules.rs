@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use kfac::{
     Batch, ConfigFault, Extensions, Gaussian, InitError, InverseStructure, Kfac, KfacConfig,
-    LambdaAction, PiNorm, StepReport,
+    LambdaAction, PiNorm, RefreshTiming, StepReport,
     damping::{
         DampingRule, Evidence, ExactTikhonov, FactorNorms, FactoredTikhonov, FixedLambda,
         LambdaRule, LambdaState, LambdaUpdate, ProductDamping, ScheduledLambda,
@@ -204,4 +204,25 @@ fn a_scheduled_lambda_follows_its_function_and_gamma_starts_with_it() {
             schedule(report.iteration + 1).to_bits()
         );
     }
+}
+
+#[test]
+fn a_rule_given_in_mid_run_has_inverses_of_its_own_gammas() {
+    const LAMBDA: f64 = 0.01;
+    let mut model = TwoLayers::new([3, 4, 2], 3);
+    let config = sampled_config()
+        .map_curvature(|curvature| curvature.with_refresh_timing(RefreshTiming::Ahead));
+    let mut optimizer = config.init(&model, Gaussian, &batch().inputs).unwrap();
+    // The inverses of the 20th iteration are under way after the 18th.
+    for _ in 0..18 {
+        optimizer.step(&mut model, &batch()).unwrap();
+    }
+    let mut optimizer = optimizer.with_lambda_rule(Arc::new(FixedLambda(LAMBDA)));
+    optimizer.step(&mut model, &batch()).unwrap();
+    let report = optimizer.step(&mut model, &batch()).unwrap();
+    let candidates = report.gamma_candidates.iter();
+    let gammas: Vec<f64> = candidates.map(|candidate| candidate.gamma).collect();
+    let gamma = (LAMBDA + config.l2).sqrt();
+    assert_eq!(gammas.len(), 3);
+    assert!(gammas.contains(&gamma), "{gammas:?} without {gamma}");
 }
