@@ -21,6 +21,7 @@ pub mod npy;
 pub mod plot;
 pub mod precision;
 pub mod replay;
+mod say;
 pub mod tables;
 pub mod task;
 mod text_table;

@@ -140,14 +140,16 @@ fn a_bad_configuration_lists_every_fault() {
         "digits",
         "--gamma-period",
         "7",
-        "--statistics-fraction",
-        "2",
+        "--damping",
+        "exact",
+        "--inverse-method",
+        "cholesky",
     ];
     let output = kfac(&arguments, folder.path());
     assert_eq!(output.status.code(), Some(1));
     let message = text(&output.stderr);
     assert!(
-        message.contains("gamma_period") && message.contains("statistics_fraction"),
+        message.contains("gamma_period") && message.contains("inverse_method"),
         "{message}"
     );
 }
@@ -159,6 +161,54 @@ fn a_wrong_command_line_exits_with_2() {
         kfac(&["train", "nonsense"], folder.path()).status.code(),
         Some(2)
     );
+    for option in [
+        "--seconds=nan",
+        "--seconds=inf",
+        "--seconds=-1",
+        "--l2=nan",
+        "--lambda=nan",
+        "--lambda=0",
+        "--statistics-fraction=2",
+        "--batch=0",
+        "--threads=0",
+        "--iterations=0",
+        "--learning-rate=nan",
+    ] {
+        let output = kfac(&["train", "digits", option], folder.path());
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        let name = option.split_once('=').unwrap().0;
+        assert!(text(&output.stderr).contains(name), "{option}");
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_no_text_and_a_reader_that_has_gone_are_no_faults() {
+    use std::{
+        ffi::OsStr,
+        io::Read,
+        os::unix::ffi::OsStrExt,
+        process::{Command, Stdio},
+    };
+
+    let folder = tempfile::tempdir().unwrap();
+    let run = OsStr::from_bytes(b"run-\xff");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kfac"))
+        .args(["train", "digits", "--iterations", "1", "--out"])
+        .arg(run)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut complaint = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut complaint).unwrap();
+    assert!(child.wait().unwrap().success(), "{complaint}");
+    assert!(!complaint.contains("panicked"), "{complaint}");
+    assert!(folder.path().join(run).join("steps.jsonl").exists());
 }
 
 #[test]

@@ -25,6 +25,143 @@ pub enum StepError {
         /// Shape of the targets.
         targets: Vec<usize>,
     },
+    /// A target is none that its distribution can have.
+    #[error("a target is {value}, but those of {distribution} are {accepted}")]
+    TargetOutOfRange {
+        /// The target.
+        value: f64,
+        /// The distribution.
+        distribution: &'static str,
+        /// What it accepts.
+        accepted: &'static str,
+    },
+    /// The weight of a case is negative or not finite.
+    #[error("a case has the weight {value}, expected a finite number of at least 0")]
+    CaseWeight {
+        /// The weight.
+        value: f64,
+    },
+    /// The parts of the inputs, or of the targets, do not count the same cases.
+    #[error("the parts of the {what} have {lengths:?} cases, expected the same number of each")]
+    PartCount {
+        /// Inputs or targets.
+        what: &'static str,
+        /// The number of cases of each part.
+        lengths: Vec<usize>,
+    },
+    /// A network's own `jvp` does not return one derivative a tangent, shaped like the outputs.
+    #[error(
+        "`jvp` returned derivatives of shapes {shapes:?} for {directions} tangents and outputs of shape \
+         {outputs:?}: expected one for each tangent, shaped like the outputs"
+    )]
+    Derivatives {
+        /// The number of tangents.
+        directions: usize,
+        /// The shape of the outputs, as rows.
+        outputs: [usize; 2],
+        /// The shapes of the derivatives.
+        shapes: Vec<[usize; 2]>,
+    },
+    /// Two forward passes over the same input give different outputs.
+    #[error(
+        "two forward passes over the same input give different outputs, so no step can be judged by the \
+         objective: call dropout through the tape, and give noise of your own to the network as an input, or \
+         use a `Preconditioner`"
+    )]
+    NoiseInForwardPass,
+    /// The rule for λ gave a λ that damps nothing.
+    #[error("the rule for λ gave {lambda}, expected a finite number of at least 0")]
+    Lambda {
+        /// What it gave.
+        lambda: f64,
+    },
+    /// A layer does not see the cases of a batch one after another.
+    #[error(
+        "layer `{layer}` does not see the cases of the batch along the first axis of its input, each with all \
+         its positions before the next case: bring that axis to the front, stack several views of a case as \
+         positions, and repeat for each case what is the same for all"
+    )]
+    CaseAxis {
+        /// Path of the layer.
+        layer: String,
+    },
+    /// A layer of a chain is used at several positions.
+    #[error(
+        "layer `{layer}` is used at {positions} positions of a case, but at one when the optimizer was \
+         made: give `init` an example that has several, or use `InverseStructure::BlockDiagonal`"
+    )]
+    ChainPositions {
+        /// Path of the layer.
+        layer: String,
+        /// The positions.
+        positions: usize,
+    },
+    /// The model does not have a parameter that the optimizer was made for.
+    #[error(
+        "parameter `{parameter}` is not the one that the optimizer was made for, but has another identity, as \
+         after loading a record or initialising anew: initialise the optimizer for this model"
+    )]
+    OtherParameter {
+        /// Path of the parameter.
+        parameter: String,
+    },
+    /// A parameter has another shape than when the optimizer was made.
+    #[error(
+        "parameter `{parameter}` has the shape {found:?}, but {expected:?} when the optimizer was made: \
+         initialise the optimizer for this model"
+    )]
+    ParameterShape {
+        /// Path of the parameter.
+        parameter: String,
+        /// Its shape then.
+        expected: Vec<usize>,
+        /// Its shape now.
+        found: Vec<usize>,
+    },
+    /// A parameter has another precision than when the optimizer was made.
+    #[error(
+        "parameter `{parameter}` is {found}, but was {expected} when the optimizer was made: initialise the \
+         optimizer for this model, or cast the model back"
+    )]
+    ParameterPrecision {
+        /// Path of the parameter.
+        parameter: String,
+        /// Its precision then.
+        expected: String,
+        /// Its precision now.
+        found: String,
+    },
+    /// A parameter was frozen after the optimizer was made.
+    #[error(
+        "parameter `{parameter}` was frozen after the optimizer was made, which would move it still: initialise \
+         the optimizer again"
+    )]
+    Frozen {
+        /// Path of the parameter.
+        parameter: String,
+    },
+    /// A parameter was unfrozen after the optimizer was made.
+    #[error(
+        "parameter `{parameter}` was frozen when the optimizer was made, which has no curvature for it: initialise \
+         the optimizer again"
+    )]
+    Unfrozen {
+        /// Path of the parameter.
+        parameter: String,
+    },
+    /// The model has no autodiff.
+    #[error("the model has no autodiff, as after `valid()`: step with the model that is trained")]
+    NoAutodiff,
+    /// The outputs of a sequence are not a whole number of positions.
+    #[error(
+        "the network has {outputs} outputs a case, which are no positions of {classes} classes each"
+    )]
+    ClassesPerPosition {
+        /// The outputs of a case.
+        outputs: usize,
+        /// The classes of a position.
+        classes: usize,
+    },
     /// A class index is none of the classes that the outputs count.
     #[error("a target is class {class}, but the outputs have classes 0 to {}", classes - 1)]
     ClassOutOfRange {

@@ -74,12 +74,12 @@ pub use capture::{AttentionMasks, Jvp, LayerParameters, LayerUses, Network, Tape
 pub use curvature::{Eigenvalues, FisherEstimate, InverseStructure};
 pub use damping::{DampingScheme, LambdaAction, PiNorm};
 pub use engine::{
-    ConfigFault, CoveragePolicy, CurvatureConfig, Extensions, InitError, RefreshTiming,
+    ConfigFault, CoveragePolicy, CurvatureConfig, Extensions, InitError, RefreshTiming, Subsets,
 };
 pub use error::{FactorKind, Quantity, StepError};
 pub use loss::{
     Bernoulli, Categorical, CategoricalSequence, Gaussian, Head, Likelihood, Loss,
-    PredictiveDistribution,
+    PredictiveDistribution, Weighted,
 };
 pub use network::{
     Batch, Block, BlockDescription, Cases, Coverage, Layer, Layers, Outputs, ParameterAction,

@@ -10,6 +10,10 @@ use rand_distr::{Distribution, StandardNormal};
 pub(crate) enum Purpose {
     /// Targets sampled from the model's predictive distribution (section 5).
     SampledTargets,
+    /// The cases that the factors are estimated from (section 8).
+    StatisticsSubset,
+    /// The cases that the quadratic model uses (section 8).
+    ModelSubset,
 }
 
 /// A stream of random tensors.
@@ -55,6 +59,21 @@ impl RandomStream {
         &mut self.heads[further]
     }
 
+    /// `count` of the numbers `0..of` in increasing order, spread over them: one of each of `count` runs of
+    /// nearly the same length. Each number is as likely as any other.
+    pub(crate) fn spread(&mut self, of: usize, count: usize) -> Vec<usize> {
+        // The runs differ in length by one; the offset makes up for it.
+        let offset = self.generator.random_range(0..of.max(1));
+        let mut chosen: Vec<usize> = (0..count)
+            .map(|run| {
+                let (start, end) = (run * of / count, (run + 1) * of / count);
+                (self.generator.random_range(start..end.max(start + 1)) + offset) % of
+            })
+            .collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
     /// Numbers uniform in `[0, 1)`, with the shape, device and precision of `like`.
     pub fn uniform_like<const D: usize>(&mut self, like: &Tensor<D>) -> Tensor<D> {
         let values = (0..like.shape().num_elements()).map(|_| self.generator.random::<f32>());
@@ -74,4 +93,27 @@ fn tensor_like<const D: usize>(like: &Tensor<D>, values: Vec<f32>) -> Tensor<D> 
         TensorData::new(values, like.shape()),
         (&like.device(), like.dtype()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_has_distinct_numbers_and_favours_none() {
+        let mut counts = [0u32; 7];
+        for seed in 0..7000 {
+            let chosen = RandomStream::from_seed(seed).spread(7, 3);
+            assert!(chosen.windows(2).all(|pair| pair[0] < pair[1]) && chosen.len() == 3);
+            for number in chosen {
+                counts[number] += 1;
+            }
+        }
+        // 3000 of each are expected, with a deviation of 41.
+        assert!(
+            counts.iter().all(|count| count.abs_diff(3000) < 200),
+            "{counts:?}"
+        );
+        assert_eq!(RandomStream::from_seed(1).spread(4, 4), [0, 1, 2, 3]);
+    }
 }

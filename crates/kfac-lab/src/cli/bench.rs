@@ -2,10 +2,14 @@
 
 use anyhow::Result;
 
-use super::options::{KfacArguments, RunArguments};
+use super::{
+    options::{KfacArguments, RunArguments},
+    values::count,
+};
 use crate::{
     bench::{self, BenchOptions},
     files,
+    say::say,
     train::output_folder,
 };
 
@@ -23,7 +27,7 @@ pub(super) struct BenchArguments {
     #[command(flatten)]
     run: RunArguments,
     /// Cases of a batch, one table each
-    #[arg(long, value_name = "M", value_delimiter = ',', default_values_t = [1000, 4000])]
+    #[arg(long, value_name = "M", value_delimiter = ',', default_values_t = [1000, 4000], value_parser = count::<usize>())]
     batch: Vec<usize>,
     /// Rounds of one period, 20 steps, each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -48,10 +52,10 @@ impl BenchArguments {
         let label = format!("{}-bench", options.task.label());
         let folder = output_folder(self.run.out.as_deref(), &label)?;
         let bench = bench::run(&options, &data)?;
-        print!("{bench}");
+        say(bench.to_string().trim_end());
         let path = folder.join("bench.json");
         files::write_json(&path, &bench)?;
-        println!("\nthe same as JSON: {}", path.display());
+        say(format_args!("\nthe same as JSON: {}", path.display()));
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{
     options::{KfacArguments, RunArguments},
     train::run,
+    values::positive,
 };
 use crate::{
     charts::{self, Captions, Plotted},
@@ -14,6 +15,7 @@ use crate::{
     export::{self, ExportOptions},
     methods::MethodConfig,
     plot::Emphasis,
+    say::say,
     task::{Task, TaskData},
     train::{EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions, output_folder},
 };
@@ -33,7 +35,7 @@ pub(super) struct CompareArguments {
     #[command(flatten)]
     run: RunArguments,
     /// Seconds of training for each method, evaluations not counted
-    #[arg(long, value_name = "S", default_value_t = 120.0)]
+    #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = positive)]
     seconds: f64,
     /// Evaluations of each run on all cases; on a large data set they take longer than the training
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
@@ -68,7 +70,7 @@ impl CompareArguments {
         let mut runs = Vec::new();
         for contender in contenders {
             let label = contender.label();
-            println!("{label}: {} s", self.seconds);
+            say(format_args!("{label}: {} s", self.seconds));
             let out = folder.join(folder_name(&label));
             let steps = match (contender, &programs) {
                 (Contender::Own(method), _) => {
@@ -90,8 +92,8 @@ impl CompareArguments {
             error_name: task.loss.error_name(),
             seconds: self.seconds,
         };
-        print!("\n{comparison}");
-        println!("run folder: {}", folder.display());
+        say(format_args!("\n{}", comparison.to_string().trim_end()));
+        say(format_args!("run folder: {}", folder.display()));
         Ok(())
     }
 

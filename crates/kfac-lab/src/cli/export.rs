@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::options::RunArguments;
+use crate::say::say;
 use crate::{
     export::{self, ExportOptions},
     train::output_folder,
@@ -30,7 +31,7 @@ impl ExportArguments {
         let label = format!("{}-problem", options.task.label());
         let folder = output_folder(self.run.out.as_deref(), &label)?;
         export::write(&options, &data, &folder)?;
-        println!("problem: {}", folder.display());
+        say(format_args!("problem: {}", folder.display()));
         Ok(())
     }
 }

@@ -5,18 +5,16 @@ mod compare;
 mod export;
 mod options;
 mod train;
+mod values;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    curvature, figures, replay, tables::KnownNetwork, train::output_folder, verdict::Verdict,
+    curvature, figures, replay, say::say, tables::KnownNetwork, train::output_folder,
+    verdict::Verdict,
 };
 use kfac::{ScaleShiftBlock, WeightSharing};
 
@@ -63,7 +61,7 @@ struct FiguresArguments {
     #[arg(value_enum, default_value_t = figures::DigitSource::Digits)]
     digits: figures::DigitSource,
     /// Damping of the factors of the approximations, and of F-tilde before it is inverted
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = values::positive)]
     gamma: f64,
     /// Seed of the initial weights and sampled targets
     #[arg(long, default_value_t = 1)]
@@ -87,7 +85,10 @@ impl FiguresArguments {
             seed: self.seed,
         };
         figures::run(&options)?;
-        println!("pictures and numbers: {}", options.out.display());
+        say(format_args!(
+            "pictures and numbers: {}",
+            options.out.display()
+        ));
         Ok(())
     }
 }
@@ -154,7 +155,8 @@ impl TableArguments {
         } else {
             ScaleShiftBlock::Diagonal
         };
-        write!(io::stdout(), "{}", self.network.table(sharing, scale_shift))?;
+        let table = self.network.table(sharing, scale_shift);
+        say(table.to_string().trim_end());
         Ok(())
     }
 }

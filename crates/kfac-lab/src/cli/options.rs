@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, str::FromStr, sync::atomic::Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kfac::{
     BatchSchedule, CurvatureConfig, DampingScheme, DirectionalDerivatives, Eigenvalues,
     InverseMethod, InverseStructure, KfacConfig, Momentum, ScaleShiftBlock, WeightSharing,
 };
 
+use super::values::{at_least_zero, count, fraction, positive};
 use crate::{
     data::FashionPart,
     precision::Precision,
@@ -29,7 +30,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(super) precision: Precision,
     /// Weight of the penalty on all parameters [default: the task's]
-    #[arg(long, value_name = "ETA")]
+    #[arg(long, value_name = "ETA", value_parser = at_least_zero)]
     pub(super) l2: Option<f64>,
     /// Initial weights, a one-dimensional .npy: per layer W (row-major, out x in), then b
     #[arg(long, value_name = "FILE")]
@@ -44,7 +45,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "FOLDER")]
     pub(super) out: Option<PathBuf>,
     /// Number of threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>())]
     pub(super) threads: Option<usize>,
 }
 
@@ -71,7 +72,6 @@ impl RunArguments {
     /// Sets the number of threads, and ends runs cleanly on Ctrl-C.
     pub(super) fn prepare_process(&self) -> Result<()> {
         if let Some(threads) = self.threads {
-            ensure!(threads >= 1, "--threads is 0, expected at least 1");
             rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build_global()
@@ -118,22 +118,22 @@ pub(super) struct KfacArguments {
     #[arg(long, value_enum, default_value_t = Preset::Recommended)]
     preset: Preset,
     /// First damping λ of the quadratic model; large is safe, small is fast [default: the task's]
-    #[arg(long, value_name = "LAMBDA")]
+    #[arg(long, value_name = "LAMBDA", value_parser = positive)]
     lambda: Option<f64>,
     /// T1: iterations between updates of λ [default: 5]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
     lambda_period: Option<u64>,
     /// T2: iterations between searches for γ [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
     gamma_period: Option<u64>,
     /// T3: iterations between refreshes of the inverse [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
     inverse_period: Option<u64>,
     /// τ1: part of the batch for the factors [default: 0.125]
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     statistics_fraction: Option<f64>,
     /// τ2: part of the batch for the quadratic model [default: 0.25, released-code 1]
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     model_fraction: Option<f64>,
     /// Structure of the approximate inverse
     #[arg(long, value_enum, value_name = "STRUCTURE", default_value_t)]
@@ -160,7 +160,7 @@ pub(super) struct KfacArguments {
     #[arg(long)]
     central_differences: bool,
     /// Cases evaluated at once; fewer need less memory [default: 5000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>())]
     chunk: Option<usize>,
 }
 

@@ -5,13 +5,17 @@ use clap::ValueEnum;
 use kfac::BatchSchedule;
 use serde::Serialize;
 
-use super::options::{KfacArguments, RunArguments, ScheduleArgument};
+use super::{
+    options::{KfacArguments, RunArguments, ScheduleArgument},
+    values::{count, momentum, positive},
+};
 use crate::{
     charts::{self, Captions, Plotted},
     initialise,
     methods::MethodConfig,
     plot::Emphasis,
     precision::Precision,
+    say::say,
     task::{Task, TaskData},
     train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
     version::{VERSIONS, Versions},
@@ -35,25 +39,25 @@ pub(super) struct TrainArguments {
     #[arg(long, value_enum, default_value_t = Optimizer::Kfac)]
     optimizer: Optimizer,
     /// Stop after so many iterations [default for kfac: the task's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
     iterations: Option<u64>,
     /// Stop after so many seconds of training [default for the others: 60]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = positive)]
     seconds: Option<f64>,
     /// Batch size, or FIRST:ITERATION to grow from FIRST to all cases at ITERATION
     /// [default: the task's]
     #[arg(long, value_name = "M|FIRST:ITERATION")]
     batch: Option<ScheduleArgument>,
     /// Evaluate on all cases every so many iterations [default: kfac 10, others 100 times a run]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
     evaluate_every: Option<u64>,
     #[command(flatten)]
     kfac: KfacArguments,
     /// Learning rate of sgd, nag, adam [default: 0.05, 0.01, 0.001]
-    #[arg(long, value_name = "RATE", help_heading = "First-order methods")]
+    #[arg(long, value_name = "RATE", value_parser = positive, help_heading = "First-order methods")]
     learning_rate: Option<f64>,
     /// Momentum of sgd, and the largest of nag [default: 0.9, 0.99]
-    #[arg(long, value_name = "MU", help_heading = "First-order methods")]
+    #[arg(long, value_name = "MU", value_parser = momentum, help_heading = "First-order methods")]
     momentum: Option<f64>,
 }
 
@@ -97,7 +101,7 @@ impl<'a> RunConfig<'a> {
     fn new(options: &'a TrainOptions, data: &'a str) -> Self {
         Self {
             version: VERSIONS,
-            command: std::env::args().collect(),
+            command: arguments(),
             device: "flex (CPU)",
             threads: rayon::current_num_threads(),
             data,
@@ -113,6 +117,14 @@ impl<'a> RunConfig<'a> {
     }
 }
 
+/// The command line; bytes that are no text are told as such.
+fn arguments() -> Vec<String> {
+    let arguments = std::env::args_os();
+    arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect()
+}
+
 impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
@@ -122,8 +134,8 @@ impl TrainArguments {
         let name = format!("{}-{}", options.task.label(), options.method.name());
         let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
         let outcome = run(&options, &data, &mut folder)?;
-        print!("{}", outcome.summary);
-        println!("run folder: {}", folder.path().display());
+        say(outcome.summary.to_string().trim_end());
+        say(format_args!("run folder: {}", folder.path().display()));
         Ok(())
     }
 
@@ -146,7 +158,7 @@ impl TrainArguments {
             }
         }
         let evaluate = match (self.evaluate_every, second_order, limit) {
-            (Some(every), ..) => EvaluateEvery::Iterations(every.max(1)),
+            (Some(every), ..) => EvaluateEvery::Iterations(every),
             (None, true, _) => EvaluateEvery::Iterations(10),
             (
                 None,

@@ -19,6 +19,7 @@ use kfac::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::say::say;
 use crate::{
     files,
     loss::{Distribution, Loss},
@@ -65,10 +66,10 @@ pub fn run(options: &CurvatureOptions) -> Result<Verdict> {
         })?;
     }
     let Some(expected) = &case.expected else {
-        println!(
+        say(format_args!(
             "{}: nothing to compare: the case states no expected values",
             case.name
-        );
+        ));
         return Ok(Verdict::NothingExpected);
     };
     let comparison = Comparison::new(expected, &found);
@@ -78,7 +79,7 @@ pub fn run(options: &CurvatureOptions) -> Result<Verdict> {
         options.case.display(),
         MEMBERS.join(", ")
     );
-    println!("{}: {comparison}", case.name);
+    say(format_args!("{}: {comparison}", case.name));
     Ok(if comparison.passed() {
         Verdict::Agrees
     } else {

@@ -39,13 +39,18 @@ impl Fetched<'_> {
         self.folder.join(self.key).join(file)
     }
 
+    /// The file under the first of its names that is there: packed or not, and as other packages write
+    /// `-idx3-ubyte`.
     pub(super) fn read(&self, file: &str) -> Result<File, DataError> {
-        let path = self.path(file);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(File { path, bytes }),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(self.missing()),
-            Err(source) => Err(DataError::Io { path, source }),
+        for name in published_names(file) {
+            let path = self.path(&name);
+            match fs::read(&path) {
+                Ok(bytes) => return Ok(File { path, bytes }),
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(DataError::Io { path, source }),
+            }
         }
+        Err(self.missing())
     }
 
     fn missing(&self) -> DataError {
@@ -61,9 +66,40 @@ impl Fetched<'_> {
     }
 }
 
+/// The names under which a file is published, the given one first.
+fn published_names(file: &str) -> Vec<String> {
+    let plain = file.strip_suffix(".gz").unwrap_or(file);
+    let dotted = plain.replace("-idx", ".idx");
+    let mut names = vec![file.to_owned()];
+    for name in [plain, dotted.as_str()] {
+        names.extend([name.to_owned(), format!("{name}.gz")]);
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_found_packed_and_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = Fetched {
+            name: "MNIST",
+            key: "mnist",
+            folder: folder.path(),
+        };
+        fs::create_dir(folder.path().join("mnist")).unwrap();
+        for (asked, there) in [
+            ("a-idx3-ubyte", "a-idx3-ubyte.gz"),
+            ("b-idx3-ubyte.gz", "b-idx3-ubyte"),
+            ("c-idx1-ubyte", "c.idx1-ubyte"),
+        ] {
+            assert!(set.read(asked).is_err());
+            fs::write(set.path(there), there).unwrap();
+            assert_eq!(set.read(asked).unwrap().bytes, there.as_bytes());
+        }
+    }
 
     #[test]
     fn the_command_names_a_folder_only_where_it_is_not_the_default() {

@@ -18,6 +18,7 @@ use serde::Serialize;
 pub use claims::{Bands, CLAIMS, Claim, Evidence};
 pub use network::DigitSource;
 
+use crate::say::say;
 use crate::{
     files::{self, WriteError},
     version::{VERSIONS, Versions},
@@ -101,20 +102,23 @@ fn write_pictures(matrices: &Approximations, out: &Path) -> Result<()> {
 }
 
 fn print(numbers: &Numbers) {
-    println!(
+    say(format_args!(
         "{} cases, {:.1} % misclassified after {} iterations, γ = {}",
         numbers.cases,
         100.0 * numbers.training_error,
         numbers.iterations,
         numbers.gamma
-    );
-    println!("{}", numbers.evidence);
+    ));
+    say(format_args!("{}", numbers.evidence));
     for claim in &numbers.claims {
         let verdict = if claim.holds {
             "supported"
         } else {
             "CONTRADICTED"
         };
-        println!("{verdict:12} {}: {}", claim.text, claim.numbers);
+        say(format_args!(
+            "{verdict:12} {}: {}",
+            claim.text, claim.numbers
+        ));
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result, bail};
 use kfac::{
     DampingScheme, FisherEstimate, InverseMethod, InverseStructure, KfacConfig, Momentum, PiNorm,
+    Subsets,
 };
 use serde::Deserialize;
 
@@ -189,6 +190,7 @@ impl Case {
                     .with_initial_refreshes(config.always_refresh_k_le.unwrap_or(3))
                     .with_statistics_cap(config.ema_cap)
                     .with_statistics_fraction(config.tau1)
+                    .with_subsets(Subsets::First)
                     .with_fisher(fisher)
                     .with_damping(DampingScheme::FactoredTikhonov { pi })
                     .with_structure(structure)

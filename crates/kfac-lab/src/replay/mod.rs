@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context, Result};
 use kfac::Kfac;
 
+use crate::say::say;
 use crate::{
     files::{self, WriteError},
     loss::Distribution,
@@ -59,13 +60,13 @@ pub fn run(options: &ReplayOptions) -> Result<Verdict> {
     let comparison =
         Comparison::new(&case, &rows).with_context(|| options.case.display().to_string())?;
     let Some(comparison) = comparison else {
-        println!(
+        say(format_args!(
             "{name}: {} iterations, nothing to compare: the case states no expected values",
             rows.len()
-        );
+        ));
         return Ok(Verdict::NothingExpected);
     };
-    println!("{name}: {comparison}");
+    say(format_args!("{name}: {comparison}"));
     Ok(comparison.verdict())
 }
 

@@ -108,7 +108,9 @@ impl FactorSet {
     fn averaged(&self, new: &Self, old_weight: f64) -> Self {
         let (device, _) = self.place();
         let link = |(old, new): (&Option<CrossFactors>, &Option<CrossFactors>)| {
-            let (old, new) = old.as_ref().zip(new.as_ref())?;
+            let Some((old, new)) = old.as_ref().zip(new.as_ref()) else {
+                return old.clone();
+            };
             Some(CrossFactors {
                 activation: mix(&old.activation, new.activation.clone(), old_weight),
                 gradient: mix(&old.gradient, new.gradient.clone(), old_weight),
@@ -118,6 +120,10 @@ impl FactorSet {
         let links = self.links.iter().zip(&new.links).collect();
         Self {
             blocks: map_at_once(&device, blocks, |(old, new)| {
+                if Arc::ptr_eq(old, new) {
+                    // A batch that did not reach the layer brings the average itself.
+                    return old.clone();
+                }
                 old.averaged(&**new, old_weight)
             }),
             links: map_at_once(&device, links, link),

@@ -99,7 +99,15 @@ impl Moments {
             Divisor::Cases => cases as f64,
             Divisor::Count(count) => count,
         };
-        let inputs = self.inputs.into_iter().map(|sum| sum / cases as f64);
+        let dtype = self.gradients.first().map(Tensor::dtype);
+        // Sums may have been made in a higher precision than that of the network.
+        let inputs = self.inputs.into_iter().map(|sum| {
+            let mean = sum / cases as f64;
+            match dtype {
+                Some(dtype) => mean.cast(dtype),
+                None => mean,
+            }
+        });
         let gradients: Vec<Tensor<2>> = match self.finish {
             Finish::Mean => self.gradients,
             Finish::Square { .. } => {

@@ -113,7 +113,8 @@ impl BlockStructure for OneHot {
 fn token_counts(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
     let counts = uses.tokens().map(|(tokens, weights)| {
         let occurrences = weights.dims().iter().product();
-        let weights = weights.reshape([occurrences, 1]);
+        // In half precision counting ends at 256 or 2048.
+        let weights = host::at_least_single(weights.reshape([occurrences, 1]));
         sum_by_token(tokens.flatten(0, 1), weights, layer.d_in)
     });
     counts.into_iter().collect()

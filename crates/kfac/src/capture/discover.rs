@@ -2,9 +2,12 @@
 
 use super::{
     network::Network,
+    own_statistics::with_own_statistics,
     tape::{Mode, Sighting, Tape},
 };
-use crate::network::{Cases, Layer, Layers, ParameterAction, ParameterTable, WeightSharing};
+use crate::network::{
+    Cases, Layer, Layers, ParameterAction, ParameterTable, WeightSharing, values_of,
+};
 
 /// What is chosen about a layer.
 pub(crate) struct LayerChoice {
@@ -24,9 +27,13 @@ impl Layers {
         choose: impl Fn(&str) -> LayerChoice,
     ) -> (Self, ParameterTable) {
         let mut tape = Tape::new(Mode::Discover(Vec::new()));
-        let _ = model.forward(example.slice(0..1), &mut tape);
-        let table = ParameterTable::of(model);
-        let (sightings, mut chainable) = merged(tape.into_sightings());
+        // Normalisations that are called outside the tape would move the model's statistics.
+        let _ = with_own_statistics(model).forward(example.slice(0..1).detached(), &mut tape);
+        let mut table = ParameterTable::of(model);
+        let sightings = tape.into_sightings();
+        table.biases_alone = biases_alone(&table, &sightings);
+        table.derived = derived(model, &table, &sightings);
+        let (sightings, mut chainable) = merged(sightings);
         let paths = layer_paths(&table, &sightings);
         for (chainable, path) in chainable.iter_mut().zip(&paths) {
             *chainable &= choose(path).links;
@@ -70,6 +77,28 @@ fn merged(sightings: Vec<Sighting>) -> (Vec<Sighting>, Vec<bool>) {
         }
     }
     (layers, chainable)
+}
+
+/// The paths of trained biases whose layer has a frozen weight.
+fn biases_alone(table: &ParameterTable, sightings: &[Sighting]) -> Vec<String> {
+    let frozen = sightings.iter().filter(|sighting| !sighting.trainable);
+    let biases = frozen.filter_map(|sighting| sighting.bias);
+    biases.map(|bias| table.path(bias).to_owned()).collect()
+}
+
+/// The paths of the weights that were called with another value than the model's parameter has.
+fn derived<M: Network>(model: &M, table: &ParameterTable, sightings: &[Sighting]) -> Vec<String> {
+    let values = values_of(model);
+    let of_trained = sightings
+        .iter()
+        .filter(|sighting| table.trained(sighting.weight));
+    let derived = of_trained.filter(|sighting| {
+        let own = values.get(&sighting.weight);
+        own.is_some_and(|own| !own.same(&sighting.value))
+    });
+    derived
+        .map(|sighting| table.path(sighting.weight).to_owned())
+        .collect()
 }
 
 /// The path of each layer: of the module that owns its weight; of the weight itself where it is a

@@ -75,6 +75,12 @@ impl LayerUses {
         self.0.first().map_or(0, |u| u.output_gradients.dims()[0])
     }
 
+    /// The number of positions of each case in all uses together, padded ones too.
+    pub(crate) fn rows_of_case(&self) -> usize {
+        let positions = self.0.iter().map(|u| u.output_gradients.dims()[1]);
+        positions.sum()
+    }
+
     /// The number of positions of all cases together; padded ones do not count.
     pub fn positions(&self) -> f64 {
         self.0.iter().map(LayerCapture::positions).sum()

@@ -1,6 +1,10 @@
 //! The statistics of batch normalisations: constants during a step, updated once before it.
 
-use burn::{module::RunningState, nn::BatchNorm, tensor::Tensor};
+use burn::{
+    module::RunningState,
+    nn::BatchNorm,
+    tensor::{Bool, Tensor},
+};
 
 use crate::moving_average::old_weight;
 
@@ -12,13 +16,19 @@ pub(crate) struct BatchStatistics(Vec<Statistics>);
 #[derive(Debug)]
 struct Statistics {
     running: [RunningState<Tensor<1>>; 2],
-    of_batch: [Tensor<1>; 2],
+    /// The variance is `None` where a single value has none.
+    of_batch: (Tensor<1>, Option<Tensor<1>>),
     momentum: f64,
 }
 
-/// Running statistics as they were.
-#[derive(Debug, Default)]
-pub(crate) struct FormerStatistics(Vec<([RunningState<Tensor<1>>; 2], [Tensor<1>; 2])>);
+/// What the running statistics of a batch normalisation were before the first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Those of a new layer, which tell nothing.
+    New,
+    /// Those of other training.
+    Pretrained,
+}
 
 impl BatchStatistics {
     /// Takes the statistics of a layer's input, and normalises it by them.
@@ -33,42 +43,53 @@ impl BatchStatistics {
         let mean = by_channel.clone().mean_dim(1);
         let deviation = by_channel - mean.clone();
         let variance = (deviation.clone() * deviation).mean_dim(1);
-        let of_batch = [mean, variance].map(|moment| moment.reshape([channels]));
-        let output = normalised_by(layer, input, of_batch.clone());
+        let [mean, variance] = [mean, variance].map(|moment| moment.reshape([channels]));
+        let values = input.shape().num_elements() / channels.max(1);
+        let variance = (values > 1).then_some(variance);
+        let used = variance
+            .clone()
+            .unwrap_or_else(|| layer.running_var.value());
+        let output = normalised_by(layer, input, [mean.clone(), used]);
         self.0.push(Statistics {
             running: [layer.running_mean.clone(), layer.running_var.clone()],
-            of_batch,
+            of_batch: (mean, variance),
             momentum: layer.momentum,
         });
         output
     }
 
-    /// Moves the running statistics of the model by those of the batch, in the `update`-th step; until
-    /// the layer's momentum is reached they are the plain mean of all batches. Returns what they were.
-    pub(crate) fn move_running(self, update: u64) -> FormerStatistics {
-        let moved = self.0.into_iter().map(|statistics| {
-            let former = statistics.running.each_ref().map(RunningState::value);
-            let kept = old_weight(update, 1.0 - statistics.momentum);
-            for ((running, old), new) in statistics
-                .running
-                .iter()
-                .zip(&former)
-                .zip(statistics.of_batch)
-            {
-                replace(running, old.clone() * kept + new * (1.0 - kept));
+    /// What the running statistics are before they have moved, of each call of a normalisation.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        let origin = |statistics: &Statistics| {
+            let [mean, variance] = statistics.running.each_ref().map(RunningState::value);
+            let all = |equal: Tensor<1, Bool>| equal.all().into_scalar::<bool>();
+            if all(mean.equal_elem(0.0)) && all(variance.equal_elem(1.0)) {
+                Origin::New
+            } else {
+                Origin::Pretrained
             }
-            (statistics.running, former)
-        });
-        FormerStatistics(moved.collect())
+        };
+        self.0.iter().map(origin).collect()
     }
-}
 
-impl FormerStatistics {
-    /// Gives the model its statistics back.
-    pub(crate) fn restore(&self) {
-        for (running, former) in &self.0 {
-            for (running, former) in running.iter().zip(former) {
-                replace(running, former.clone());
+    /// Moves the running statistics of the model by those of the batch, in the `update`-th step. Those of
+    /// a new layer are the plain mean of all batches until the layer's momentum is reached; pretrained ones
+    /// move by the momentum.
+    pub(crate) fn move_running(self, update: u64, origins: &[Origin]) {
+        let origins = origins.iter().copied();
+        let origins = origins.chain(std::iter::repeat(Origin::Pretrained));
+        for (statistics, origin) in self.0.into_iter().zip(origins) {
+            let cap = 1.0 - statistics.momentum;
+            let kept = match origin {
+                Origin::New => old_weight(update, cap),
+                Origin::Pretrained => cap,
+            };
+            let (mean, variance) = statistics.of_batch;
+            let new = [Some(mean), variance];
+            for (running, new) in statistics.running.iter().zip(new) {
+                if let Some(new) = new {
+                    replace(running, running.value() * kept + new * (1.0 - kept));
+                }
             }
         }
     }

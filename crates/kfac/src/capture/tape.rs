@@ -12,7 +12,7 @@ use super::{
     layer_uses::{CapturedPass, LayerCapture},
     normalisation::BatchStatistics,
 };
-use crate::network::{Layers, ParameterAction, WeightLayout};
+use crate::network::{Layers, ParameterAction, Value, WeightLayout};
 
 /// Records the layers of a forward pass, or, switched off, costs nothing.
 ///
@@ -72,6 +72,7 @@ impl<const P: usize> LayerParameters<'_, P> {
             layout: self.layout,
             d_in,
             d_out,
+            value: Value::of(self.weight),
             trainable: self.weight.val().is_require_grad(),
             positions: 1,
             links: action == ParameterAction::Product { groups: 1 }
@@ -100,6 +101,8 @@ pub(super) struct Sighting {
     pub(super) layout: WeightLayout,
     pub(super) d_in: usize,
     pub(super) d_out: usize,
+    /// The weight that the layer was called with.
+    pub(super) value: Value,
     pub(super) trainable: bool,
     /// Positions at which the weight is used when the tape saw a single case.
     pub(super) positions: usize,
@@ -261,12 +264,25 @@ impl Tape {
     ///
     /// A layer whose output does not reach the loss has no gradient; it counts as zero.
     pub(crate) fn into_pass(self, gradients: &mut Gradients, empty: CapturedPass) -> CapturedPass {
+        self.captured(empty, |probe| probe.grad_remove(gradients))
+    }
+
+    /// The same before any backward pass: all gradients are zero.
+    pub(crate) fn into_inputs(self, empty: CapturedPass) -> CapturedPass {
+        self.captured(empty, |_| None)
+    }
+
+    fn captured(
+        self,
+        empty: CapturedPass,
+        mut gradient: impl FnMut(&Tensor<3>) -> Option<Tensor<3>>,
+    ) -> CapturedPass {
         let mut pass = empty;
         let Mode::Record { records, .. } = self.mode else {
             return pass;
         };
         for record in records {
-            let gradient = record.probe.grad_remove(gradients);
+            let gradient = gradient(&record.probe);
             let gradient = gradient.unwrap_or_else(|| record.probe.inner().zeros_like());
             let gradient = record.features.by_position(gradient);
             let output_gradients = match &record.valid {

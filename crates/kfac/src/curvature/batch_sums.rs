@@ -21,6 +21,8 @@ pub(crate) struct BatchSums<'a> {
     moments: Vec<Option<Moments>>,
     links: Vec<Link>,
     correction: Option<CorrectionSums<'a>>,
+    /// What makes the sums none.
+    fault: Option<StepError>,
 }
 
 /// The sums between a layer and the next.
@@ -39,6 +41,15 @@ struct Called<'a> {
 }
 
 impl Called<'_> {
+    /// Refuses a layer that has come to have several positions.
+    fn fault(&self) -> Option<StepError> {
+        let positions = self.uses.rows_of_case();
+        (positions > 1).then(|| StepError::ChainPositions {
+            layer: self.layer.path.clone(),
+            positions,
+        })
+    }
+
     /// The activations as rows: the layers of a chain have one position.
     fn activations(&self) -> Option<Tensor<2>> {
         let cases = 0..self.uses.cases();
@@ -91,6 +102,7 @@ impl<'a> BatchSums<'a> {
             moments: vec![None; layers.len()],
             links: (0..layers.len()).map(link).collect(),
             correction: None,
+            fault: None,
         }
     }
 
@@ -131,31 +143,53 @@ impl<'a> BatchSums<'a> {
         let called: Vec<_> = layers.map(|(layer, uses)| Called { layer, uses }).collect();
         for (link, pair) in self.links.iter_mut().zip(called.windows(2)) {
             if let [this, next] = pair {
+                let fault = [this, next].into_iter().find_map(Called::fault);
+                if let Some(fault) = fault.filter(|_| link.wanted) {
+                    self.fault = Some(fault);
+                    return;
+                }
                 link.add(this, next, pass);
             }
         }
     }
 
+    /// The paths of the layers that no pass reached.
+    pub(crate) fn unreached(&self) -> Vec<String> {
+        let layers = self.blocks.layers().iter().zip(&self.moments);
+        let unreached = layers.filter(|(_, moments)| moments.is_none());
+        unreached.map(|(layer, _)| layer.path.clone()).collect()
+    }
+
     /// The factors of a batch of so many cases, all of whose passes are in the sums, and the corrected
-    /// eigenvalues.
+    /// eigenvalues. Layers that no pass reached have their former factors, where these are given.
     ///
     /// # Errors
     ///
-    /// [`StepError`] where a layer was in no pass, or a factor is not finite.
+    /// [`StepError`] where a layer was in no pass, a layer of a chain has several positions, or a factor is
+    /// not finite.
     pub(crate) fn factors(
         self,
         cases: usize,
+        former: Option<&FactorSet>,
     ) -> Result<(FactorSet, Option<CorrectionSums<'a>>), StepError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         let gradients = self.moments.iter().flatten().flat_map(|m| &m.gradients);
         let device = gradients.map(Tensor::device).next().unwrap_or_default();
-        let layers = self.blocks.iter().zip(self.moments).collect();
-        let blocks = map_at_once(&device, layers, |((layer, structure), moments)| {
-            estimate(
-                layer,
-                structure,
-                moments.map(|moments| moments.means(cases)),
-            )
-        });
+        let former = |layer: usize| former.and_then(|former| former.blocks.get(layer));
+        let layers = self.blocks.iter().zip(self.moments).enumerate().collect();
+        let blocks = map_at_once(
+            &device,
+            layers,
+            |(index, ((layer, structure), moments))| match (moments, former(index)) {
+                (None, Some(former)) => Ok(former.clone()),
+                (moments, _) => {
+                    let means = moments.map(|moments| moments.means(cases));
+                    estimate(layer, structure, means)
+                }
+            },
+        );
         // One after another, so that of several faults the first layer's is told.
         let blocks = blocks.into_iter().collect::<Result<_, _>>()?;
         // By Cauchy and Schwarz these are finite where the layers' own factors are.

@@ -1,9 +1,7 @@
 //! The curvature of single batches.
 
 use super::{
-    batch_sums::BatchSums,
-    estimate::FisherEstimate,
-    passes::{Passes, TargetGradient, target_gradient},
+    batch_sums::BatchSums, case_axis::check_case_axis, estimate::FisherEstimate, passes::Passes,
 };
 use crate::{
     blocks::{Blocks, FactorSet},
@@ -178,18 +176,18 @@ impl<'a, L> FisherEstimator<'a, L> {
         L: Loss<M::Output, T>,
     {
         check_batch(batch)?;
-        let given = target_gradient(self.loss);
+        check_case_axis(self.blocks.layers(), model, &batch.inputs)?;
         let passes = Passes {
             blocks: self.blocks,
             loss: self.loss,
             estimate: self.estimate,
             samples: self.samples,
             chunk_size: self.chunk_size,
-            given: Some(&given as TargetGradient<'_, M::Output, T>),
+            given: Some(self.loss),
         };
         passes.over(model, batch, random, |pass, kind| {
             sums.accumulate(pass, kind);
         })?;
-        sums.factors(batch.len())
+        sums.factors(batch.len(), None)
     }
 }

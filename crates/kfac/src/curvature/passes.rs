@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::estimate::FisherEstimate;
 use crate::{
     blocks::{Blocks, GradientKind, Pass},
-    capture::{CapturedPass, Network, Tape},
+    capture::{CapturedPass, Network, Tape, with_own_statistics},
     error::StepError,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, Layers, Outputs, Parts, detached, device_of, map_rows},
@@ -16,19 +16,6 @@ use crate::{
 /// which is as much work as hundreds of cases are.
 const UNCUT: usize = 1024;
 
-/// The gradient in the outputs of each case's loss at its target.
-pub(crate) type TargetGradient<'a, O, T> = &'a dyn Fn(O, T) -> Result<O, StepError>;
-
-/// What the empirical Fisher needs of a loss: the gradient at targets that go with the outputs.
-pub(crate) fn target_gradient<O: Outputs, T, L: Loss<O, T>>(
-    loss: &L,
-) -> impl Fn(O, T) -> Result<O, StepError> {
-    move |outputs, targets| {
-        loss.check(&outputs, &targets)?;
-        Ok(loss.gradient(outputs, targets))
-    }
-}
-
 /// Passes over single batches.
 pub(crate) struct Passes<'a, L, O, T> {
     pub(crate) blocks: &'a Blocks,
@@ -38,8 +25,8 @@ pub(crate) struct Passes<'a, L, O, T> {
     pub(crate) samples: usize,
     /// At most so many cases are passed through at once.
     pub(crate) chunk_size: usize,
-    /// What the empirical estimate needs; `None` where the targets are not those of the loss.
-    pub(crate) given: Option<TargetGradient<'a, O, T>>,
+    /// The loss of the targets, which weighs the cases; `None` where the targets are not those of a loss.
+    pub(crate) given: Option<&'a dyn Loss<O, T>>,
 }
 
 /// A forward pass that waits for its output gradients.
@@ -55,8 +42,8 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
     ///
     /// # Errors
     ///
-    /// [`StepError`] where the empirical estimate's targets do not go with the outputs, or are not of
-    /// the loss at all; no other estimate reads them.
+    /// [`StepError`] where the targets do not go with the outputs, or the empirical estimate's are not of
+    /// the loss at all.
     pub(crate) fn over<M: Network<Output = O>>(
         &self,
         model: &M,
@@ -65,7 +52,11 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         mut take: impl FnMut(CapturedPass, Pass),
     ) -> Result<(), StepError> {
         // Parameters that need no gradient spare the backward pass half of its products.
-        let model = model.clone().no_grad();
+        let model = if self.blocks.layers().normalises() {
+            with_own_statistics(model).no_grad()
+        } else {
+            model.clone().no_grad()
+        };
         let parts = self.parts(&model, batch);
         // All cases for a sample before the next: whatever the parts, a case's draws are the same.
         for sample in 0..self.samples() {
@@ -113,16 +104,19 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         match self.estimate {
             FisherEstimate::MonteCarlo => {
                 let kind = pass(sample == 0, GradientKind::Sampled { sample });
-                let seed = |outputs: O, _: &Batch<M::Input, T>| {
-                    let gradient = self.loss.sampled_gradient(outputs, random);
-                    Ok(of_samples(self.samples, gradient))
+                let seed = |outputs: O, part: &Batch<M::Input, T>| {
+                    let gradient = self.loss.sampled_gradient(outputs.clone(), random);
+                    let gradient = of_samples(self.samples, gradient);
+                    self.root_weighted(&outputs, gradient, &part.targets)
                 };
                 round.run(seed, |captured| take(captured, kind))?;
             }
             FisherEstimate::Empirical => {
-                let gradient = self.given.ok_or(StepError::EmpiricalOfOwnObjective)?;
-                let seed =
-                    |outputs: O, part: &Batch<M::Input, T>| gradient(outputs, part.targets.clone());
+                let loss = self.given.ok_or(StepError::EmpiricalOfOwnObjective)?;
+                let seed = |outputs: O, part: &Batch<M::Input, T>| {
+                    loss.check(&outputs, &part.targets)?;
+                    Ok(loss.gradient(outputs, part.targets.clone()))
+                };
                 let kind = pass(true, GradientKind::Given);
                 round.run(seed, |captured| take(captured, kind))?;
             }
@@ -130,9 +124,10 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
                 let mut column = 0;
                 loop {
                     // Burn's graph cannot be walked twice, so each column has a forward pass of its own.
-                    let seed = |outputs: O, _: &Batch<M::Input, T>| {
+                    let seed = |outputs: O, part: &Batch<M::Input, T>| {
                         let unit = unit(&outputs, column);
-                        Ok(self.loss.factor_product(outputs, unit))
+                        let product = self.loss.factor_product(outputs.clone(), unit);
+                        self.root_weighted(&outputs, product, &part.targets)
                     };
                     let kind = pass(column == 0, GradientKind::Given);
                     let d_out = round.run(seed, |captured| take(captured, kind))?;
@@ -144,6 +139,15 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
             }
         }
         Ok(())
+    }
+
+    /// Vectors in the space of the outputs, weighted as the targets weigh their cases.
+    fn root_weighted(&self, outputs: &O, vectors: O, targets: &T) -> Result<O, StepError> {
+        let Some(loss) = self.given else {
+            return Ok(vectors);
+        };
+        loss.check(outputs, targets)?;
+        Ok(loss.root_weighted(vectors, targets))
     }
 }
 

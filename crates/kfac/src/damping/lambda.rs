@@ -51,9 +51,19 @@ pub struct Evidence {
     pub model_change: f64,
     /// η, the weight of the penalty, which damps like λ.
     pub l2: f64,
+    /// The relative error to which the objective is known, that of the parameters' precision.
+    pub precision: f64,
 }
 
 impl Evidence {
+    /// Whether the step can tell anything: a change that is smaller than the error of the objective says
+    /// nothing about the model that predicted it, which is so at an optimum.
+    pub fn tells(&self) -> bool {
+        let error = self.precision * self.before.abs();
+        let within = |change: f64| change.abs() <= error;
+        !(within(self.model_change) && within(self.after - self.before))
+    }
+
     /// The reduction ratio `ρ = (h(θ + δ) − h(θ)) / (M(δ) − M(0))`.
     pub fn reduction_ratio(&self) -> f64 {
         (self.after - self.before) / self.model_change

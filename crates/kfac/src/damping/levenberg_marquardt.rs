@@ -13,6 +13,9 @@ use super::lambda::{Evidence, LambdaAction, LambdaRule, LambdaState, LambdaUpdat
 /// ρ > ¾: λ ← ω₁ λ     ρ < ¼, or h rose, or ρ is NaN: λ ← λ / ω₁
 /// ```
 ///
+/// λ stays as it is where both changes are smaller than the rounding error of the objective, and within the
+/// bounds.
+///
 /// # References
 ///
 /// Martens and Grosse (2015), section 6.5, arXiv 1503.05671.
@@ -24,11 +27,16 @@ pub struct LevenbergMarquardt {
     pub omega: f64,
     /// `T₁`, iterations between updates, at least one.
     pub period: u64,
+    /// The least and the largest value of λ. A λ beyond them stays until the rule moves it back.
+    pub bounds: [f64; 2],
 }
 
 impl LevenbergMarquardt {
     /// How a step is judged.
     pub fn judge(evidence: Evidence) -> LambdaAction {
+        if !evidence.tells() {
+            return LambdaAction::Keep;
+        }
         let ratio = evidence.reduction_ratio();
         // A model change of zero or above is no prediction; a rise of the loss is a failure of the
         // model whatever the sign of the ratio.
@@ -43,10 +51,11 @@ impl LevenbergMarquardt {
 
     /// λ after an action.
     pub fn apply(self, lambda: f64, action: LambdaAction) -> f64 {
+        let [least, most] = self.bounds;
         match action {
-            LambdaAction::Increase => (lambda / self.omega).min(f64::MAX),
+            LambdaAction::Increase => (lambda / self.omega).min(lambda.max(most)),
             LambdaAction::Keep => lambda,
-            LambdaAction::Decrease => lambda * self.omega,
+            LambdaAction::Decrease => (lambda * self.omega).max(lambda.min(least)),
         }
     }
 }
@@ -101,7 +110,11 @@ mod tests {
             (10.0, f64::NAN, -1.0, Increase), // not a number
             (10.0, f64::INFINITY, -1.0, Increase),
             (10.0, 8.0, -1.0, Decrease), // ρ = 2, the regime of large damping
-            (10.0, 10.0, 0.0, Increase), // 0/0
+            (10.0, 10.0, 0.0, Keep),     // 0/0: an optimum
+            (10.0, 10.0 + 1e-7, -1e-7, Keep), // below rounding
+            (10.0, 10.0 + 1e-5, -1e-7, Increase),
+            (0.0, 0.0, 0.0, Keep),
+            (0.0, 1e-30, -1e-30, Increase),
         ];
         for (before, after, model_change, expected) in script {
             let action = LevenbergMarquardt::judge(Evidence {
@@ -109,6 +122,7 @@ mod tests {
                 after,
                 model_change,
                 l2: 0.0,
+                precision: 1e-7,
             });
             assert_eq!(
                 action, expected,
@@ -123,11 +137,25 @@ mod tests {
             initial: 150.0,
             omega: 0.5,
             period: 5,
+            bounds: [1.0, 16.0],
         };
         assert!((rule.apply(8.0, LambdaAction::Decrease) - 4.0).abs() < 1e-15);
         assert!((rule.apply(8.0, LambdaAction::Increase) - 16.0).abs() < 1e-15);
         assert!((rule.apply(8.0, LambdaAction::Keep) - 8.0).abs() < 1e-15);
-        assert!(rule.apply(f64::MAX, LambdaAction::Increase).is_finite());
+        for (from, action, to) in [
+            (10.0, LambdaAction::Increase, 16.0),
+            (16.0, LambdaAction::Increase, 16.0),
+            (20.0, LambdaAction::Increase, 20.0),
+            (20.0, LambdaAction::Decrease, 10.0),
+            (1.5, LambdaAction::Decrease, 1.0),
+            (0.5, LambdaAction::Decrease, 0.5),
+            (0.5, LambdaAction::Increase, 1.0),
+        ] {
+            assert!(
+                (rule.apply(from, action) - to).abs() < 1e-15,
+                "{from} {action:?}"
+            );
+        }
         let wanted = (1..=10).filter(|k| rule.wants_evidence(rule.start(), *k));
         assert_eq!(wanted.collect::<Vec<_>>(), [5, 10]);
     }

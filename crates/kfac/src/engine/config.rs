@@ -70,6 +70,9 @@ pub struct CurvatureConfig {
     /// In (0, 1], default 1/8. More costs time and makes the factors less noisy.
     #[config(default = 0.125)]
     pub statistics_fraction: f64,
+    /// Which cases of the batch these are, and those of the quadratic model. Default: spread over the batch.
+    #[config(default = "Subsets::Spread")]
+    pub subsets: Subsets,
     /// Largest weight of the past in the factors' running averages (section 5), and the weight of the
     /// past in corrected eigenvalues.
     ///
@@ -99,9 +102,27 @@ pub struct CurvatureConfig {
     /// Less needs less memory; the result changes by rounding only.
     #[config(default = 5000)]
     pub chunk_size: usize,
-    /// Seed of the sampled targets. The same seed, device and thread count give the same bits.
+    /// Bytes that the blocks, their inverses and the work on these may take together. Default 4 GiB.
+    ///
+    /// The optimizer is not made where they would take more: the factors of a layer of 20,000 outputs alone
+    /// take 1.6 GB, and their inversion hours.
+    #[config(default = 4_294_967_296)]
+    pub memory_limit: u64,
+    /// Seed of the sampled targets and of the subsets. The same seed, device and thread count give the same bits.
     #[config(default = 0)]
     pub seed: u64,
+}
+
+/// Which cases of a batch the factors are estimated from, and which the quadratic model uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Subsets {
+    /// Cases drawn from the whole batch, spread evenly over it: the order of the cases means nothing.
+    #[default]
+    Spread,
+    /// The first cases, as in the released code: right for batches in random order only.
+    First,
 }
 
 /// When the work of a refresh of the inverse is done.

@@ -16,6 +16,7 @@ use crate::{
     blocks::Blocks,
     capture::Network,
     damping::DampingRule,
+    error::StepError,
     inverse::InverseStructure,
     network::{Cases, Layers, ParameterTable},
 };
@@ -39,6 +40,8 @@ pub(crate) struct EngineParts<'a, L> {
     pub(crate) extensions: Extensions,
     /// The number of the call from which periods are counted.
     pub(crate) origin: u64,
+    /// The inverses that a refresh makes.
+    pub(crate) candidates: u64,
     /// The faults of the optimizer's own settings.
     pub(crate) faults: Vec<ConfigFault>,
 }
@@ -62,6 +65,7 @@ impl<L> Engine<L> {
             loss,
             extensions,
             origin,
+            candidates,
             mut faults,
         } = parts;
         let rule = extensions.damping.clone();
@@ -78,6 +82,12 @@ impl<L> Engine<L> {
         }
         let options = config.block_options(extensions);
         let (blocks, table) = Blocks::discover(model, example, &options);
+        if let Some(parameters) = table.shared() {
+            return Err(InitError::SharedParameter { parameters });
+        }
+        if let Some(layer) = table.derived.first().cloned() {
+            return Err(InitError::DerivedWeight { layer });
+        }
         let unknown = options.unknown_paths(blocks.layers());
         if !unknown.is_empty() {
             return Err(InitError::UnknownLayers { paths: unknown });
@@ -85,12 +95,27 @@ impl<L> Engine<L> {
         if blocks.layers().is_empty() {
             return Err(InitError::NoLayers);
         }
+        // Running averages, those of a batch, the inverse in use, and the next ones.
+        let needed = table.memory_of_estimates() * (3 + candidates);
+        if needed > config.memory_limit {
+            return Err(InitError::Memory {
+                needed,
+                limit: config.memory_limit,
+                largest: table.largest(3),
+            });
+        }
         let table = match config.structure {
             InverseStructure::BlockDiagonal => table,
             InverseStructure::BlockTridiagonal => table.with_chains(blocks.layers()),
         };
         let parameters: Vec<String> = table.uncovered().map(str::to_owned).collect();
-        if config.coverage == CoveragePolicy::Strict && !parameters.is_empty() {
+        let strict = config.coverage == CoveragePolicy::Strict;
+        if strict && !table.biases_alone.is_empty() {
+            return Err(InitError::FrozenWeight {
+                parameters: table.biases_alone,
+            });
+        }
+        if strict && !parameters.is_empty() {
             return Err(InitError::Uncovered { parameters });
         }
         Ok(Self {
@@ -127,6 +152,25 @@ impl<L> Engine<L> {
     fn due(&self, call: u64, period: u64) -> bool {
         let first = call <= self.config.initial_refreshes.max(1);
         first || call.saturating_sub(self.origin).is_multiple_of(period)
+    }
+}
+
+impl<L> Engine<L> {
+    /// Refuses a model that is not the one that the engine was made for; see [`ParameterTable::check`].
+    pub(crate) fn check_model<M: Module>(
+        &self,
+        model: &M,
+        all_trained: bool,
+    ) -> Result<(), StepError> {
+        self.table.check(model, all_trained)
+    }
+
+    /// The same for a model that is to be trained.
+    pub(crate) fn check_trained<M: Module>(&self, model: &M) -> Result<(), StepError> {
+        if !has_autodiff(model) {
+            return Err(StepError::NoAutodiff);
+        }
+        self.check_model(model, true)
     }
 }
 

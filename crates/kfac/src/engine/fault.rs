@@ -35,6 +35,14 @@ pub enum ConfigFault {
         /// Calls between updates of the statistics.
         statistics_period: u64,
     },
+    /// The bounds of λ exclude each other.
+    #[error("lambda_min is {min}, expected at most lambda_max {max}")]
+    LambdaBounds {
+        /// The lower bound.
+        min: f64,
+        /// The upper bound.
+        max: f64,
+    },
     /// The bounds of γ exclude each other.
     #[error("gamma_min is {min}, expected at most gamma_max {max}")]
     GammaBounds {
@@ -81,6 +89,47 @@ pub enum InitError {
         /// The paths.
         paths: Vec<String>,
     },
+    /// The curvature would take more memory than it may.
+    #[error(
+        "the curvature takes {needed} bytes, the most for {}, but memory_limit is {limit}: freeze the widest layers, \
+         give them another block (`Extensions`), or raise the limit", .largest.join(", ")
+    )]
+    Memory {
+        /// Bytes of blocks, inverses, and the work on these.
+        needed: u64,
+        /// The limit.
+        limit: u64,
+        /// The largest blocks: layers and forms.
+        largest: Vec<String>,
+    },
+    /// Several parameters of the model are one: an optimizer could only move one of them.
+    #[error(
+        "{} are one parameter, as clones of a layer are: call one layer several times to share its \
+         weights, or give each layer its own by initialising it", .parameters.join(", ")
+    )]
+    SharedParameter {
+        /// The paths of the parameter.
+        parameters: Vec<String>,
+    },
+    /// A layer was called with a weight that is made of the model's parameter, for instance its transpose.
+    #[error(
+        "layer `{layer}` was called with a weight that is not the model's own, but made of it: its gradient \
+         has another form than the parameter. Give each use a parameter of its own, or take the layer off \
+         the tape with `CoveragePolicy::Report`"
+    )]
+    DerivedWeight {
+        /// Path of the layer.
+        layer: String,
+    },
+    /// The weight of a layer is frozen and its bias is not.
+    #[error(
+        "{} trained, but the weight of the same layer is frozen: freeze both, or neither, or leave the bias \
+         untrained with `CoveragePolicy::Report`", are(.parameters)
+    )]
+    FrozenWeight {
+        /// Paths of the biases.
+        parameters: Vec<String>,
+    },
     /// Strict coverage, and some trainable parameters have no block.
     #[error(
         "no curvature block covers {}: pass their layers through the tape, freeze them, or allow \
@@ -90,6 +139,11 @@ pub enum InitError {
         /// Paths of the parameters.
         parameters: Vec<String>,
     },
+}
+
+fn are(parameters: &[String]) -> String {
+    let verb = if parameters.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", parameters.join(", "))
 }
 
 fn list(faults: &[ConfigFault]) -> String {

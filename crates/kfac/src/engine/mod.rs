@@ -8,12 +8,14 @@ mod observe;
 mod range;
 mod refresh;
 mod state;
+mod subset;
 
-pub use config::{CoveragePolicy, CurvatureConfig, RefreshTiming};
+pub use config::{CoveragePolicy, CurvatureConfig, RefreshTiming, Subsets};
 pub(crate) use discover::{Engine, EngineParts};
 pub use extensions::Extensions;
 pub use fault::{ConfigFault, InitError};
-pub(crate) use observe::{Observation, ObservationTimes, Sample};
+pub(crate) use observe::{Observation, Observed, Reach, Sample};
 pub(crate) use range::Range;
 pub(crate) use refresh::{Refresh, RefreshPoint};
 pub(crate) use state::{EngineState, RefreshAhead};
+pub(crate) use subset::Share;

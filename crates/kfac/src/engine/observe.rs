@@ -4,10 +4,10 @@ use super::{discover::Engine, state::EngineState};
 use crate::{
     capture::Network,
     clock::Stopwatch,
-    curvature::{BatchSums, Passes, TargetGradient},
+    curvature::{BatchSums, Passes, check_case_axis},
     error::StepError,
     inverse::CorrectionSums,
-    loss::Likelihood,
+    loss::{Likelihood, Loss},
     network::{Batch, Cases},
     random::{Purpose, RandomStream},
 };
@@ -17,8 +17,8 @@ use crate::{
 pub(crate) struct Sample<'a, M: Network, T> {
     pub(crate) model: &'a M,
     pub(crate) batch: &'a Batch<M::Input, T>,
-    /// What the empirical Fisher needs; `None` where the targets are not those of the loss.
-    pub(crate) given: Option<TargetGradient<'a, M::Output, T>>,
+    /// The loss of the targets, which weighs the cases; `None` where they are not those of a loss.
+    pub(crate) given: Option<&'a dyn Loss<M::Output, T>>,
 }
 
 /// Which batch is observed, and what for.
@@ -30,15 +30,28 @@ pub(crate) struct Observation {
     pub(crate) refreshes: bool,
     /// γ of the inverse in use.
     pub(crate) gamma: f64,
+    /// Which layers the batch has to reach.
+    pub(crate) reach: Reach,
 }
 
-/// Seconds of an observation.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ObservationTimes {
+/// Which layers a batch has to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// All: each has a part of the step.
+    All,
+    /// Some: the factors of the others stay as they are, once there are such.
+    Some,
+}
+
+/// Seconds of an observation, and what it did not see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
     /// The passes over the network.
     pub(crate) passes: f64,
     /// The factors of the batch, the running averages, and corrected eigenvalues.
     pub(crate) factors: f64,
+    /// Paths of the layers that the batch did not reach.
+    pub(crate) unreached: Vec<String>,
 }
 
 impl<L> Engine<L> {
@@ -53,7 +66,7 @@ impl<L> Engine<L> {
         state: &EngineState,
         sample: Sample<'_, M, T>,
         observation: Observation,
-    ) -> Result<(EngineState, ObservationTimes), StepError>
+    ) -> Result<(EngineState, Observed), StepError>
     where
         L: Likelihood<M::Output>,
     {
@@ -61,10 +74,14 @@ impl<L> Engine<L> {
             number,
             refreshes,
             gamma,
+            reach,
         } = observation;
-        let mut times = ObservationTimes::default();
+        let mut observed = Observed::default();
         if !self.observes(number, refreshes) {
-            return Ok((state.clone(), times));
+            return Ok((state.clone(), observed));
+        }
+        if state.statistics.updates == 0 {
+            check_case_axis(self.blocks.layers(), sample.model, &sample.batch.inputs)?;
         }
         let mut watch = Stopwatch::start();
         let config = &self.config;
@@ -83,12 +100,14 @@ impl<L> Engine<L> {
             given: sample.given,
         };
         passes.over(sample.model, sample.batch, &mut random, |captured, pass| {
-            times.passes += watch.lap();
+            observed.passes += watch.lap();
             sums.accumulate(captured, pass);
-            times.factors += watch.lap();
+            observed.factors += watch.lap();
         })?;
         let cases = sample.batch.len();
-        let (factors, correction) = sums.factors(cases)?;
+        observed.unreached = sums.unreached();
+        let former = (reach == Reach::Some).then(|| state.factors());
+        let (factors, correction) = sums.factors(cases, former)?;
         let cap = config.statistics_cap;
         let damping = self.rule.block(gamma);
         let corrected = correction.map(|sums| sums.corrected(cases, cap, damping));
@@ -97,7 +116,7 @@ impl<L> Engine<L> {
             inverse: corrected.or_else(|| state.inverse.clone()),
             ahead: state.ahead.clone(),
         };
-        times.factors += watch.lap();
-        Ok((next, times))
+        observed.factors += watch.lap();
+        Ok((next, observed))
     }
 }

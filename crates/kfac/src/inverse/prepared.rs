@@ -54,7 +54,7 @@ pub(crate) struct InverseOf<'a> {
 impl FactorSet {
     /// The inverse of these estimates, damped for a γ: block-tridiagonal where they have links between
     /// layers, otherwise block-diagonal. A block that cannot be inverted leaves gradients as they are;
-    /// the optimizer, which reports that, keeps its last inverse.
+    /// the optimizer keeps its last inverse. The block's own repairs tell of it.
     pub fn damped_inverse(
         &self,
         layers: &Layers,

@@ -86,6 +86,14 @@ pub(crate) fn to_vec<E: Scalar, const D: usize>(tensor: &Tensor<D>) -> Vec<E> {
     }
 }
 
+/// The tensor in a precision that counts, and tells random numbers apart: single, where it has less.
+pub(crate) fn at_least_single(tensor: Tensor<2>) -> Tensor<2> {
+    match tensor.dtype() {
+        DType::F64 | DType::F32 => tensor,
+        _ => tensor.cast(DType::F32),
+    }
+}
+
 /// The Euclidean norm of all elements, accumulated like [`sum`].
 pub(crate) fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
     sum(tensor.clone() * tensor.clone()).sqrt()

@@ -5,10 +5,14 @@ use burn::tensor::{
     activation::{relu, sigmoid},
 };
 
-use super::distribution::PredictiveDistribution;
-use crate::random::RandomStream;
+use super::{
+    distribution::PredictiveDistribution,
+    numbers::{check_range, masked_product},
+};
+use crate::{error::StepError, linalg::host, random::RandomStream};
 
-/// Independent Bernoulli outputs with logits `z`; the targets may be any numbers in `[0, 1]`.
+/// Independent Bernoulli outputs with logits `z`; the targets may be any numbers in `[0, 1]`. A logit of
+/// minus infinity masks an output whose target is zero.
 ///
 /// # Definition
 ///
@@ -21,9 +25,19 @@ use crate::random::RandomStream;
 pub struct Bernoulli;
 
 impl PredictiveDistribution for Bernoulli {
+    fn check_targets(&self, _outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+        check_range(targets, 0.0..=1.0).map_err(|value| StepError::TargetOutOfRange {
+            value,
+            distribution: "a Bernoulli distribution",
+            accepted: "probabilities from 0 to 1",
+        })
+    }
+
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
         let softplus = relu(outputs.clone()) + outputs.clone().abs().neg().exp().log1p();
-        (softplus - targets * outputs).sum_dim(1).squeeze_dim(1)
+        (softplus - masked_product(targets, outputs))
+            .sum_dim(1)
+            .squeeze_dim(1)
     }
 
     fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
@@ -32,6 +46,7 @@ impl PredictiveDistribution for Bernoulli {
 
     fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
         let dtype = outputs.dtype();
+        let outputs = host::at_least_single(outputs);
         let uniform = random.uniform_like(&outputs);
         let ones = uniform.lower(sigmoid(outputs)).float();
         ones.cast(dtype)

@@ -5,37 +5,55 @@ use burn::tensor::{
     activation::{log_softmax, softmax},
 };
 
-use super::distribution::PredictiveDistribution;
-use crate::random::RandomStream;
+use super::{
+    distribution::PredictiveDistribution,
+    numbers::{check_range, masked_product},
+};
+use crate::{error::StepError, linalg::host, random::RandomStream};
 
 /// A categorical output with logits `z`; the targets are classes, one-hot rows, or rows of
-/// probabilities.
+/// probabilities. Rows that sum to another number weigh their case by it; a row of zeros is ignored.
+/// A logit of minus infinity masks its class.
 ///
 /// # Definition
 ///
 /// ```text
-/// L = −Σ_j y_j log p_j,   p = softmax(z),   F_R = diag(p) − p pᵀ,
-/// B v = √p ⊙ v − p (√pᵀ v),   Bᵀ v = √p ⊙ (v − pᵀ v)
+/// L = −Σ_j y_j log p_j,   p = softmax(z),   ∂L/∂z = w p − y,   w = Σ_j y_j,
+/// F_R = w (diag(p) − p pᵀ),   B v = √p ⊙ v − p (√pᵀ v),   Bᵀ v = √p ⊙ (v − pᵀ v)
 /// ```
+///
+/// with `B` that of a case of weight one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Categorical;
 
 impl PredictiveDistribution for Categorical {
+    fn check_targets(&self, _outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+        check_range(targets, 0.0..=f64::INFINITY).map_err(|value| StepError::TargetOutOfRange {
+            value,
+            distribution: "a categorical distribution",
+            accepted: "rows of numbers of at least 0",
+        })
+    }
+
+    fn target_weights(&self, targets: &Tensor<2>) -> Option<Tensor<2>> {
+        Some(targets.clone().sum_dim(1))
+    }
+
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        (targets * log_softmax(outputs, 1))
+        masked_product(targets, log_softmax(outputs, 1))
             .sum_dim(1)
             .neg()
             .squeeze_dim(1)
     }
 
     fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
-        softmax(outputs, 1) - targets
+        softmax(outputs, 1) * targets.clone().sum_dim(1) - targets
     }
 
     fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
         let dtype = outputs.dtype();
         let classes = outputs.dims()[1];
-        let cumulative = softmax(outputs, 1).cumsum(1);
+        let cumulative = softmax(host::at_least_single(outputs), 1).cumsum(1);
         let total = cumulative.clone().slice_dim(1, classes - 1..classes);
         let uniform = random.uniform_like(&total) * total;
         // The class is the number of cumulative probabilities that the draw has passed.

@@ -4,12 +4,12 @@ use std::{fmt::Debug, sync::Arc};
 
 use burn::tensor::Tensor;
 
-use crate::random::RandomStream;
+use crate::{error::StepError, random::RandomStream};
 
 /// A loss `-log r(y | z)` whose outputs `z` are the natural parameters of `r`.
 ///
 /// For such a loss the Fisher matrix equals the generalised Gauss-Newton matrix, and the gradient
-/// with respect to the outputs has a closed form, which seeds every backward pass. All methods act
+/// with respect to the outputs has a closed form, which seeds the backward pass. All methods act
 /// on tensors without autodiff, one row a case, or, where the network's outputs have axes of positions,
 /// one row a position.
 ///
@@ -36,6 +36,23 @@ use crate::random::RandomStream;
 ///
 /// Martens and Grosse (2015), section 2, arXiv 1503.05671.
 pub trait PredictiveDistribution: Debug + Send + Sync {
+    /// Refuses targets of the outputs' shape that the distribution cannot have. By default none are.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] that names the offending value.
+    fn check_targets(&self, outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+        let _ = (outputs, targets);
+        Ok(())
+    }
+
+    /// The weights that the targets give to their cases: the Fisher matrix of a case is so many times that
+    /// of the distribution. Of a shape that broadcasts over the outputs; by default `None`, all are one.
+    fn target_weights(&self, targets: &Tensor<2>) -> Option<Tensor<2>> {
+        let _ = targets;
+        None
+    }
+
     /// The loss of each case, summed over the outputs.
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1>;
 
@@ -55,6 +72,18 @@ pub trait PredictiveDistribution: Debug + Send + Sync {
 macro_rules! behind_a_pointer {
     ($pointer:ty) => {
         impl<P: PredictiveDistribution + ?Sized> PredictiveDistribution for $pointer {
+            fn check_targets(
+                &self,
+                outputs: &Tensor<2>,
+                targets: &Tensor<2>,
+            ) -> Result<(), StepError> {
+                P::check_targets(self, outputs, targets)
+            }
+
+            fn target_weights(&self, targets: &Tensor<2>) -> Option<Tensor<2>> {
+                P::target_weights(self, targets)
+            }
+
             fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
                 P::negative_log_likelihood(self, outputs, targets)
             }

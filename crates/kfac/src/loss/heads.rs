@@ -140,6 +140,14 @@ macro_rules! heads {
                 Ok(())
             }
 
+            fn root_weighted(
+                &self,
+                vectors: ($($output,)+),
+                targets: &($($target,)+),
+            ) -> ($($output,)+) {
+                ($(self.$at.distribution.root_weighted(vectors.$at, &targets.$at),)+)
+            }
+
             fn value(
                 &self,
                 outputs: ($($output,)+),

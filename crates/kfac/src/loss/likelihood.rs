@@ -42,6 +42,14 @@ pub trait Loss<O: Outputs, T>: Likelihood<O> {
 
     /// The gradient of each case's loss with respect to its outputs.
     fn gradient(&self, outputs: O, targets: T) -> O;
+
+    /// Vectors in the space of the outputs, each times the root of the weight that the targets give to its
+    /// case: the output Fisher matrix of a case of weight `w` is `(√w B) (√w B)ᵀ`. By default all weights
+    /// are one.
+    fn root_weighted(&self, vectors: O, targets: &T) -> O {
+        let _ = targets;
+        vectors
+    }
 }
 
 impl<P: PredictiveDistribution, const D: usize> Likelihood<Tensor<D>> for P {
@@ -67,20 +75,21 @@ impl<P: PredictiveDistribution, const D: usize> Likelihood<Tensor<D>> for P {
 
 impl<P: PredictiveDistribution, const D: usize> Loss<Tensor<D>, Tensor<D>> for P {
     fn check(&self, outputs: &Tensor<D>, targets: &Tensor<D>) -> Result<(), StepError> {
-        let (outputs, targets) = (outputs.dims(), targets.dims());
-        if outputs == targets {
-            Ok(())
-        } else {
-            Err(StepError::OutputShape {
-                outputs: outputs.to_vec(),
-                targets: targets.to_vec(),
-            })
+        let (shape, of_targets) = (outputs.dims(), targets.dims());
+        if shape != of_targets {
+            return Err(StepError::OutputShape {
+                outputs: shape.to_vec(),
+                targets: of_targets.to_vec(),
+            });
         }
+        let targets = rows_like(targets.clone(), outputs);
+        self.check_targets(&rows(outputs.clone()), &targets)
     }
 
     fn value(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<1> {
         let cases = outputs.dims()[0];
-        let losses = self.negative_log_likelihood(rows(outputs), rows(targets.inner()));
+        let targets = rows_like(targets, &outputs);
+        let losses = self.negative_log_likelihood(rows(outputs), targets);
         let positions = losses.dims()[0] / cases.max(1);
         if positions == 1 {
             return losses;
@@ -90,9 +99,25 @@ impl<P: PredictiveDistribution, const D: usize> Loss<Tensor<D>, Tensor<D>> for P
 
     fn gradient(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
         let dims = outputs.dims();
-        self.output_gradient(rows(outputs), rows(targets.inner()))
-            .reshape(dims)
+        let targets = rows_like(targets, &outputs);
+        self.output_gradient(rows(outputs), targets).reshape(dims)
     }
+
+    fn root_weighted(&self, vectors: Tensor<D>, targets: &Tensor<D>) -> Tensor<D> {
+        let targets = rows_like(targets.clone(), &vectors);
+        match self.target_weights(&targets) {
+            None => vectors,
+            Some(weights) => {
+                let dims = vectors.dims();
+                (rows(vectors) * weights.sqrt()).reshape(dims)
+            }
+        }
+    }
+}
+
+/// The rows of targets without autodiff, in the precision of the outputs.
+fn rows_like<const D: usize>(targets: Tensor<D>, outputs: &Tensor<D>) -> Tensor<2> {
+    rows(targets.inner()).cast(outputs.dtype())
 }
 
 /// A row for each case and position.

@@ -7,7 +7,9 @@ mod distribution;
 mod gaussian;
 mod heads;
 mod likelihood;
+mod numbers;
 mod sequence;
+mod weighted;
 
 pub use bernoulli::Bernoulli;
 pub use categorical::Categorical;
@@ -16,3 +18,4 @@ pub use gaussian::Gaussian;
 pub use heads::Head;
 pub use likelihood::{Likelihood, Loss};
 pub use sequence::CategoricalSequence;
+pub use weighted::Weighted;

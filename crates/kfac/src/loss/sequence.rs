@@ -3,13 +3,13 @@
 use burn::tensor::Tensor;
 
 use super::{categorical::Categorical, distribution::PredictiveDistribution};
-use crate::random::RandomStream;
+use crate::{error::StepError, random::RandomStream};
 
 /// A categorical output at each of `R` positions, as of a language model: independent given the inputs.
 ///
 /// A network's outputs are its logits `[n, R, classes]`, flattened to `[n, R · classes]`; the targets are
-/// one-hot rows, flattened in the same way. A padded position has a target of zeros, and so no loss; the
-/// network has to multiply its logits by zero there, so that it has no curvature either.
+/// one-hot rows, flattened in the same way. A padded position has a target of zeros, and so no loss and
+/// no curvature.
 ///
 /// # Definition
 ///
@@ -41,6 +41,23 @@ impl CategoricalSequence {
 }
 
 impl PredictiveDistribution for CategoricalSequence {
+    fn check_targets(&self, outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+        let [_, all] = outputs.dims();
+        if self.classes == 0 || !all.is_multiple_of(self.classes) {
+            return Err(StepError::ClassesPerPosition {
+                outputs: all,
+                classes: self.classes,
+            });
+        }
+        Categorical.check_targets(outputs, targets)
+    }
+
+    fn target_weights(&self, targets: &Tensor<2>) -> Option<Tensor<2>> {
+        let dims = targets.dims();
+        let weights = self.rows(targets.clone()).sum_dim(1);
+        Some(weights.repeat_dim(1, self.classes).reshape(dims))
+    }
+
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
         let [n, all] = outputs.dims();
         let (outputs, targets) = (self.rows(outputs), self.rows(targets));

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, kind::Basic};
+use burn::tensor::{
+    Int, Tensor, TensorData,
+    kind::{Autodiff, Basic},
+};
 
 use crate::error::StepError;
 
@@ -21,12 +24,29 @@ pub trait Cases: Clone + Send {
         self.len() == 0
     }
 
+    /// The number of cases of each of its parts, where it has several: a batch in which they differ is
+    /// refused.
+    fn lengths(&self) -> Vec<usize> {
+        vec![self.len()]
+    }
+
     /// The cases of a range, which lies within `0..self.len()`.
     #[must_use]
     fn slice(&self, range: Range<usize>) -> Self;
+
+    /// Some of the cases, by their indices, which are below `self.len()`.
+    #[must_use]
+    fn select(&self, cases: &[usize]) -> Self;
+
+    /// The cases without the history of their making, so that gradients end at a network's inputs; by
+    /// default the cases themselves, as is right where nothing tracks gradients.
+    #[must_use]
+    fn detached(&self) -> Self {
+        self.clone()
+    }
 }
 
-impl<const D: usize, K: Basic> Cases for Tensor<D, K> {
+impl<const D: usize, K: Basic + Autodiff> Cases for Tensor<D, K> {
     fn len(&self) -> usize {
         self.dims()[0]
     }
@@ -38,6 +58,21 @@ impl<const D: usize, K: Basic> Cases for Tensor<D, K> {
             self.clone().slice_dim(0, range)
         }
     }
+
+    fn select(&self, cases: &[usize]) -> Self {
+        let indices: Vec<i64> = cases.iter().map(|&case| case as i64).collect();
+        let data = TensorData::new(indices, [cases.len()]);
+        let indices = Tensor::<1, Int>::from_data(data, &self.device());
+        self.clone().select(0, indices)
+    }
+
+    fn detached(&self) -> Self {
+        if self.is_autodiff() {
+            self.clone().inner().autodiff()
+        } else {
+            self.clone()
+        }
+    }
 }
 
 macro_rules! cases_of_parts {
@@ -47,8 +82,20 @@ macro_rules! cases_of_parts {
                 self.0.len()
             }
 
+            fn lengths(&self) -> Vec<usize> {
+                [$(self.$field.lengths()),+].concat()
+            }
+
             fn slice(&self, range: Range<usize>) -> Self {
                 ($(self.$field.slice(range.clone()),)+)
+            }
+
+            fn select(&self, cases: &[usize]) -> Self {
+                ($(self.$field.select(cases),)+)
+            }
+
+            fn detached(&self) -> Self {
+                ($(self.$field.detached(),)+)
             }
         }
     };
@@ -102,27 +149,31 @@ impl<I: Cases, T: Cases> Batch<I, T> {
         }
     }
 
-    /// The first `⌈fraction · n⌉` cases, but at least `at_least` of them or all.
-    ///
-    /// The batch is a random sample already, so its head is one too.
-    pub(crate) fn head(&self, fraction: f64, at_least: usize) -> Self {
-        // The product is rounded before the ceiling: 0.1 · 30 is 3.0000000000000004 in binary.
-        let scaled = (fraction * self.len() as f64 * 1e9).round() / 1e9;
-        let cases = (scaled.ceil() as usize).max(at_least).clamp(1, self.len());
-        self.slice(0..cases)
+    /// Some of the cases, by their indices.
+    pub(crate) fn select(&self, cases: &[usize]) -> Self {
+        Self {
+            inputs: self.inputs.select(cases),
+            targets: self.targets.select(cases),
+        }
     }
 
-    /// Consecutive parts of at most `size` cases.
+    /// Consecutive parts of at most `size` cases, the inputs detached.
     pub(super) fn parts(&self, size: usize) -> impl Iterator<Item = Self> + '_ {
         let n = self.len();
-        (0..n)
-            .step_by(size.max(1))
-            .map(move |start| self.slice(start..(start + size).min(n)))
+        (0..n).step_by(size.max(1)).map(move |start| {
+            let part = self.slice(start..(start + size).min(n));
+            Self {
+                inputs: part.inputs.detached(),
+                ..part
+            }
+        })
     }
 }
 
-/// Refuses a batch without cases, or with a different number of inputs and targets.
+/// Refuses a batch without cases, or with a different number of inputs and targets, or of their parts.
 pub(crate) fn check_batch<I: Cases, T: Cases>(batch: &Batch<I, T>) -> Result<(), StepError> {
+    check_parts("inputs", batch.inputs.lengths())?;
+    check_parts("targets", batch.targets.lengths())?;
     let (inputs, targets) = (batch.len(), batch.targets.len());
     if inputs == 0 {
         Err(StepError::EmptyBatch)
@@ -130,5 +181,13 @@ pub(crate) fn check_batch<I: Cases, T: Cases>(batch: &Batch<I, T>) -> Result<(),
         Ok(())
     } else {
         Err(StepError::CaseCount { inputs, targets })
+    }
+}
+
+fn check_parts(what: &'static str, lengths: Vec<usize>) -> Result<(), StepError> {
+    if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
+        Ok(())
+    } else {
+        Err(StepError::PartCount { what, lengths })
     }
 }

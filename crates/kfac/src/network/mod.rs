@@ -6,7 +6,9 @@ mod layers;
 mod layout;
 mod outputs;
 mod parts;
+mod running_statistics;
 mod table;
+mod values;
 mod vector;
 
 pub(crate) use cases::check_batch;
@@ -18,5 +20,7 @@ pub use layout::WeightLayout;
 pub use outputs::Outputs;
 pub(crate) use outputs::{detached, map_rows};
 pub(crate) use parts::Parts;
+pub(crate) use running_statistics::RunningStatistics;
 pub use table::{Block, BlockDescription, Coverage, ParameterRow, ParameterTable};
+pub(crate) use values::{Value, values_of};
 pub use vector::ParameterVector;

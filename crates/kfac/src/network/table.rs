@@ -7,7 +7,7 @@ use std::{
 
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
-    tensor::Tensor,
+    tensor::{DType, Tensor},
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::{
     layer::{Layer, WeightSharing},
     layers::Layers,
 };
+use crate::error::StepError;
 
 /// What the optimizer does with one parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +87,14 @@ impl ParameterRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParameterTable {
     rows: Vec<ParameterRow>,
+    /// The row of each parameter.
     paths: HashMap<ParamId, usize>,
+    /// The parameter of each row, and its precision.
+    parameters: Vec<(ParamId, DType)>,
+    /// Layers on the tape whose weight is made of a parameter, and not one itself.
+    pub(crate) derived: Vec<String>,
+    /// Trained biases of frozen weights.
+    pub(crate) biases_alone: Vec<String>,
 }
 
 impl ParameterTable {
@@ -137,6 +145,21 @@ impl ParameterTable {
         self.memory_of_rows().iter().sum()
     }
 
+    /// Bytes that the estimates of all blocks take; the inverses take as many.
+    pub(crate) fn memory_of_estimates(&self) -> u64 {
+        self.memory() as u64 / 2
+    }
+
+    /// The largest blocks, so many at most, in words.
+    pub(crate) fn largest(&self, count: usize) -> Vec<String> {
+        let mut rows: Vec<_> = self.memory_of_rows().into_iter().zip(&self.rows).collect();
+        rows.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let blocks = rows.into_iter().take(count).filter(|(bytes, _)| *bytes > 0);
+        blocks
+            .map(|(_, row)| format!("`{}` ({})", row.path, row.coverage))
+            .collect()
+    }
+
     /// Bytes of each row, those of a block at its first parameter.
     fn memory_of_rows(&self) -> Vec<usize> {
         let mut seen = HashSet::new();
@@ -147,10 +170,82 @@ impl ParameterTable {
         self.rows.iter().map(&mut of_row).collect()
     }
 
+    /// The paths of the first parameter that has several.
+    pub(crate) fn shared(&self) -> Option<Vec<String>> {
+        let paths_of = |id: ParamId| {
+            let own = self.parameters.iter().zip(&self.rows);
+            let own = own.filter(move |((other, _), _)| *other == id);
+            own.map(|(_, row)| row.path.clone()).collect::<Vec<_>>()
+        };
+        let parameters = self.parameters.iter().zip(&self.rows);
+        let mut trained = parameters.filter(|(_, row)| row.coverage == Coverage::Uncovered);
+        trained.find_map(|((id, _), _)| Some(paths_of(*id)).filter(|paths| paths.len() > 1))
+    }
+
+    /// Refuses a model whose parameters are not those of the table: other identities, shapes or
+    /// precisions, or trained where the table says frozen; with `all_trained` also frozen where it has a block.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] that names the first difference.
+    pub(crate) fn check<M: Module>(&self, model: &M, all_trained: bool) -> Result<(), StepError> {
+        let found = Self::of(model);
+        let ours = self.parameters.iter().zip(&self.rows);
+        // Running statistics have no identity that a record keeps.
+        let parameters = ours.filter(|(_, row)| row.coverage != Coverage::Statistics);
+        for ((id, dtype), row) in parameters {
+            let parameter = || row.path.clone();
+            let Some(&own) = found.paths.get(id) else {
+                return Err(StepError::OtherParameter {
+                    parameter: parameter(),
+                });
+            };
+            let (other, (_, precision)) = (&found.rows[own], found.parameters[own]);
+            if other.shape != row.shape {
+                return Err(StepError::ParameterShape {
+                    parameter: parameter(),
+                    expected: row.shape.clone(),
+                    found: other.shape.clone(),
+                });
+            }
+            if precision != *dtype {
+                return Err(StepError::ParameterPrecision {
+                    parameter: parameter(),
+                    expected: format!("{dtype:?}"),
+                    found: format!("{precision:?}"),
+                });
+            }
+            let parameter = parameter();
+            match (&row.coverage, &other.coverage) {
+                (Coverage::Frozen, Coverage::Uncovered) => {
+                    return Err(StepError::Unfrozen { parameter });
+                }
+                (Coverage::Block(_), Coverage::Frozen) if all_trained => {
+                    return Err(StepError::Frozen { parameter });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The identities of the running statistics.
+    pub(crate) fn running_statistics(&self) -> Vec<ParamId> {
+        let parameters = self.parameters.iter().zip(&self.rows);
+        let statistics = parameters.filter(|(_, row)| row.coverage == Coverage::Statistics);
+        statistics.map(|((id, _), _)| *id).collect()
+    }
+
     pub(crate) fn has_running_statistics(&self) -> bool {
         self.rows
             .iter()
             .any(|row| row.coverage == Coverage::Statistics)
+    }
+
+    /// Whether a parameter is the model's and not frozen.
+    pub(crate) fn trained(&self, parameter: ParamId) -> bool {
+        let row = self.paths.get(&parameter);
+        row.is_some_and(|&row| self.rows[row].coverage != Coverage::Frozen)
     }
 
     /// The path of a parameter; empty where the model has none of this identity.
@@ -250,6 +345,7 @@ impl ModuleVisitor for RowVisitor {
             Coverage::Frozen
         };
         self.table.paths.insert(param.id, self.table.rows.len());
+        self.table.parameters.push((param.id, param.val().dtype()));
         self.table.rows.push(ParameterRow {
             path: self.path.join("."),
             shape: param.dims().to_vec(),

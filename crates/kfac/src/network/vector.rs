@@ -1,6 +1,6 @@
 //! Vectors in parameter space: gradients, proposals, steps.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::linalg::host;
 
@@ -30,6 +30,11 @@ impl ParameterVector {
     /// Where there are none.
     pub(crate) fn device(&self) -> Device {
         self.blocks[0].device()
+    }
+
+    /// The precision of the matrices, single where there are none.
+    pub(crate) fn dtype(&self) -> DType {
+        self.blocks.first().map_or(DType::F32, Tensor::dtype)
     }
 
     /// The layers' matrices.

@@ -1,8 +1,12 @@
 //! The average of the iterates (section 8).
 
+use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
-use crate::{moving_average::old_weight, network::ParameterVector};
+use crate::{
+    moving_average::old_weight,
+    network::{Layers, ParameterVector, RunningStatistics},
+};
 
 /// Whether and from when the iterates are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,11 +33,43 @@ impl Default for IterateAveraging {
     }
 }
 
+/// An iterate: the parameters of a model, and the running statistics of its batch normalisations.
+#[derive(Clone, Debug)]
+pub(super) struct Iterate {
+    pub(super) parameters: ParameterVector,
+    pub(super) statistics: RunningStatistics,
+}
+
+impl Iterate {
+    /// That of a model.
+    pub(super) fn of<M: Module>(layers: &Layers, model: &M) -> Self {
+        Self {
+            parameters: layers.parameters(model),
+            statistics: layers.running_statistics(model),
+        }
+    }
+
+    /// `old_weight · self + (1 − old_weight) · new`.
+    fn mixed(&self, new: &Self, old_weight: f64) -> Self {
+        let parameters = self.parameters.scaled(old_weight);
+        Self {
+            parameters: parameters.add_scaled(&new.parameters, 1.0 - old_weight),
+            statistics: self.statistics.mixed(&new.statistics, old_weight),
+        }
+    }
+
+    /// A model with running statistics of its own, which become those of the iterate, as its parameters do.
+    pub(super) fn write<M: Module>(&self, layers: &Layers, model: M) -> M {
+        self.statistics
+            .write(layers.with_parameters(model, &self.parameters))
+    }
+}
+
 /// The running average of the iterates.
 #[derive(Clone, Debug)]
 pub(super) struct IterateAverage {
     setting: IterateAveraging,
-    average: Option<ParameterVector>,
+    average: Option<Iterate>,
 }
 
 impl IterateAverage {
@@ -46,7 +82,7 @@ impl IterateAverage {
     }
 
     /// Takes in the iterate that iteration `k` ended with.
-    pub(super) fn update(&mut self, iteration: u64, parameters: &ParameterVector) {
+    pub(super) fn update(&mut self, iteration: u64, iterate: &Iterate) {
         let IterateAveraging::From { start, cap } = self.setting else {
             return;
         };
@@ -55,13 +91,13 @@ impl IterateAverage {
         }
         let xi = old_weight(iteration - start + 1, cap);
         self.average = Some(match &self.average {
-            Some(average) => average.scaled(xi).add_scaled(parameters, 1.0 - xi),
-            None => parameters.clone(),
+            Some(average) => average.mixed(iterate, xi),
+            None => iterate.clone(),
         });
     }
 
     /// The average, or `None` before it has begun.
-    pub(super) fn get(&self) -> Option<&ParameterVector> {
+    pub(super) fn get(&self) -> Option<&Iterate> {
         self.average.as_ref()
     }
 }

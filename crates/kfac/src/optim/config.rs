@@ -10,7 +10,7 @@ use crate::{
     damping::{
         Calibrated, FixedLambda, GammaBounds, LambdaRule, LevenbergMarquardt, gamma_candidates,
     },
-    engine::{ConfigFault, CurvatureConfig, Range, RefreshTiming},
+    engine::{ConfigFault, CurvatureConfig, Range, RefreshTiming, Subsets},
 };
 
 /// The settings of [`Kfac`](super::Kfac).
@@ -58,6 +58,13 @@ pub struct KfacConfig {
     /// Each update costs a forward pass of the batch.
     #[config(default = 5)]
     pub lambda_period: u64,
+    /// Lower bound of λ. Above 0, default 1e-20: far below what any problem wants.
+    #[config(default = 1e-20)]
+    pub lambda_min: f64,
+    /// Upper bound of λ. At least `lambda_min`, default 1e20: far above what any problem wants, and soon
+    /// left again.
+    #[config(default = 1e20)]
+    pub lambda_max: f64,
     /// Factor of γ an iteration in the search, `ω₂ = gamma_decay^gamma_period` (6.6).
     ///
     /// In (0, 1), default √0.95. Nearer to one makes the candidates closer.
@@ -154,6 +161,7 @@ impl KfacConfig {
         Self::paper()
             .with_model_fraction(1.0)
             .with_model_min_cases(0)
+            .map_curvature(|curvature| curvature.with_subsets(Subsets::First))
     }
 
     /// The same settings with others of the curvature.
@@ -182,8 +190,14 @@ impl KfacConfig {
     /// The faults of the settings outside the curvature's.
     pub(super) fn own_faults(&self) -> Vec<ConfigFault> {
         let ranges = self.ranges().into_iter().chain(self.fractions());
-        let mut faults = ranges.filter_map(Range::fault).collect();
+        let mut faults: Vec<_> = ranges.filter_map(Range::fault).collect();
         self.check_gamma(&mut faults);
+        if self.lambda_min > self.lambda_max {
+            faults.push(ConfigFault::LambdaBounds {
+                min: self.lambda_min,
+                max: self.lambda_max,
+            });
+        }
         faults
     }
 
@@ -192,6 +206,8 @@ impl KfacConfig {
             Range::at_least_zero("l2", self.l2),
             Range::positive("initial_lambda", self.initial_lambda),
             Range::decay("lambda_decay", self.lambda_decay),
+            Range::positive("lambda_min", self.lambda_min),
+            Range::positive("lambda_max", self.lambda_max),
             Range::decay("gamma_decay", self.gamma_decay),
             Range::count("lambda_period", self.lambda_period),
             Range::count("gamma_period", self.gamma_period),
@@ -249,6 +265,7 @@ impl KfacConfig {
             initial: self.initial_lambda,
             omega: self.lambda_decay.powf(self.lambda_period as f64),
             period: self.lambda_period,
+            bounds: [self.lambda_min, self.lambda_max],
         };
         match self.lambda_adaptation {
             LambdaAdaptation::Calibrated => Arc::new(Calibrated(rule)),

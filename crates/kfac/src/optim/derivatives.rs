@@ -1,10 +1,11 @@
 //! Directional derivatives of the network's outputs (appendix C).
 
-use burn::tensor::DType;
+use burn::tensor::{Bool, DType, Tensor};
 
 use super::config::DirectionalDerivatives;
 use crate::{
     capture::{Jvp, Network, Tape},
+    error::StepError,
     linalg::host,
     network::{Layers, Outputs, ParameterVector},
 };
@@ -22,6 +23,10 @@ use crate::{
 /// with the machine's ε and a first estimate of `‖J v‖` from a one-sided difference: the outputs
 /// then move by about half a percent in `f32`, where rounding and curvature weigh the same.
 ///
+/// # Errors
+///
+/// [`StepError::Derivatives`] where the network's own `jvp` returns something else.
+///
 /// # Cost
 ///
 /// Differences: three forward passes a direction, and one for the outputs.
@@ -31,7 +36,7 @@ pub fn directional_derivatives<M: Network>(
     inputs: &M::Input,
     directions: &[ParameterVector],
     method: DirectionalDerivatives,
-) -> Jvp<M::Output> {
+) -> Result<Jvp<M::Output>, StepError> {
     let model = model.valid();
     if method == DirectionalDerivatives::Automatic {
         // Each from a model of its own: clones of one share their running statistics.
@@ -40,18 +45,21 @@ pub fn directional_derivatives<M: Network>(
             .map(|v| layers.tangent(model.valid(), v))
             .collect();
         if let Some(jvp) = model.jvp(inputs.clone(), &tangents) {
-            return jvp;
+            return checked(jvp, directions.len());
         }
     }
     let outputs = model.forward(inputs.clone(), &mut Tape::evaluating());
     let parameters = layers.parameters(&model);
+    let (rows, masked) = without_masks(outputs.clone().into_rows());
     let moved = |direction: &ParameterVector, distance: f64| {
         let parameters = parameters.add_scaled(direction, distance);
         let model = layers.with_parameters(model.clone(), &parameters);
         let moved = model.forward(inputs.clone(), &mut Tape::evaluating());
-        moved.into_rows()
+        match &masked {
+            None => moved.into_rows(),
+            Some(masked) => moved.into_rows().mask_fill(masked.clone(), 0.0),
+        }
     };
-    let rows = outputs.clone().into_rows();
     let epsilon = machine_epsilon(rows.dtype());
     let parameter_norm = parameters.norm();
     let output_norm = host::norm(&rows);
@@ -72,13 +80,42 @@ pub fn directional_derivatives<M: Network>(
         outputs.with_rows(difference / (2.0 * distance))
     };
     let derivatives = directions.iter().map(difference).collect();
-    Jvp {
+    Ok(Jvp {
         outputs,
         derivatives,
+    })
+}
+
+/// The result of a network's own forward mode, where it has a derivative for each direction, shaped like
+/// the outputs.
+fn checked<O: Outputs>(jvp: Jvp<O>, directions: usize) -> Result<Jvp<O>, StepError> {
+    let shape = |outputs: &O| outputs.clone().into_rows().dims();
+    let outputs = shape(&jvp.outputs);
+    let shapes: Vec<_> = jvp.derivatives.iter().map(shape).collect();
+    if shapes.len() == directions && shapes.iter().all(|own| *own == outputs) {
+        Ok(jvp)
+    } else {
+        Err(StepError::Derivatives {
+            directions,
+            outputs,
+            shapes,
+        })
     }
 }
 
-fn machine_epsilon(dtype: DType) -> f64 {
+/// Outputs without those of minus infinity, which masks a class wherever the parameters are, and where
+/// these were.
+fn without_masks(rows: Tensor<2>) -> (Tensor<2>, Option<Tensor<2, Bool>>) {
+    let masked = rows.clone().equal_elem(f64::NEG_INFINITY);
+    if masked.clone().any().into_scalar::<bool>() {
+        (rows.mask_fill(masked.clone(), 0.0), Some(masked))
+    } else {
+        (rows, None)
+    }
+}
+
+/// The relative rounding error of a precision.
+pub(super) fn machine_epsilon(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => f64::EPSILON,
         DType::F16 => 9.77e-4,

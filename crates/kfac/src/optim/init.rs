@@ -53,6 +53,7 @@ impl KfacConfig {
             loss,
             extensions,
             origin: BEFORE_FIRST,
+            candidates: 3,
             faults: self.own_faults(),
         };
         let rule = self.lambda_rule();
@@ -103,6 +104,7 @@ impl PreconditionerConfig {
             loss,
             extensions,
             origin: FIRST_CALL,
+            candidates: 1,
             faults: self.own_faults(),
         };
         Ok(Preconditioner {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{
+    averaging::Iterate,
     config::KfacConfig,
+    noise::repeats,
     objective::{MeanLoss, OwnObjective, StepObjective},
     own_objective::Objective,
     report::StepReport,
@@ -13,14 +15,18 @@ use super::{
 };
 use crate::{
     blocks::FactorSet,
-    capture::{BatchStatistics, FormerStatistics, Network},
-    curvature::{TargetGradient, target_gradient},
+    capture::{BatchStatistics, Network, Origin, with_own_statistics},
     damping::LambdaRule,
+    engine::Share,
     error::StepError,
     inverse::FisherInverse,
     loss::{Likelihood, Loss},
-    network::{Batch, Cases, Layers, ParameterTable},
+    network::{Batch, Cases, Layers, ParameterTable, check_batch},
+    random::Purpose,
 };
+
+/// The running statistics of batch normalisations are told by no more cases than this, at once.
+const NORMALISED_CASES: usize = 1024;
 
 /// The K-FAC optimizer; made by [`KfacConfig::init`].
 ///
@@ -37,7 +43,7 @@ impl<L> Kfac<L> {
     /// Takes one step on a mini-batch, a random sample of the training cases.
     ///
     /// Where the batch is not finite at the model's parameters, but is at those before the last
-    /// step, that step went too far: it is taken back, λ grows, and the new step starts from there
+    /// step, that step went too far: it is taken back, an adapted λ grows, and the new step starts from there
     /// ([`StepReport::took_back_last_step`]).
     ///
     /// # Errors
@@ -53,11 +59,10 @@ impl<L> Kfac<L> {
         L: Loss<M::Output, T>,
     {
         let advance = {
-            let given = target_gradient(&self.setup.engine.loss);
             let task = Task {
                 batch,
                 objective: &self.mean_loss(),
-                given: Some(&given as TargetGradient<'_, M::Output, T>),
+                given: Some(&self.setup.engine.loss),
             };
             self.attempt_either(model, &task)?
         };
@@ -101,7 +106,10 @@ impl<L> Kfac<L> {
     }
 
     /// The step, or, where the last one led to where the batch is not finite, the step from before it.
-    /// The running statistics of batch normalisations move first, and back where the step is refused.
+    ///
+    /// The running statistics of batch normalisations move before the step. They are those of a copy, so
+    /// that other models keep theirs, and a refused step leaves none; where a step is taken back they were
+    /// those of a network that is not finite, and do not count.
     fn attempt_either<M, T, O>(
         &self,
         model: &M,
@@ -113,35 +121,64 @@ impl<L> Kfac<L> {
         T: Cases,
         O: StepObjective<M, T>,
     {
-        let former = self.move_running_statistics(model, task.batch);
-        let advance = match self.attempt(&self.state, model, task) {
-            Err(error @ StepError::NonFinite { .. }) => {
-                // They are those of a network that is not finite.
-                former.restore();
-                self.attempt_before_last_step(model, task).ok_or(error)
-            }
-            attempt => attempt,
-        };
-        advance.inspect_err(|_| former.restore())
+        check_batch(task.batch)?;
+        self.setup.engine.check_trained(model)?;
+        if self.state.iteration == 0 && !repeats(model, &task.batch.inputs) {
+            return Err(StepError::NoiseInForwardPass);
+        }
+        if !self.layers().normalises() {
+            return self.attempt_from(model, model, task);
+        }
+        let normalised = with_own_statistics(model);
+        let origins = self.move_running_statistics(&normalised, task.batch);
+        let mut advance = self.attempt_from(&normalised, &with_own_statistics(model), task)?;
+        advance.state.origins = origins;
+        Ok(advance)
     }
 
-    /// Moves the running statistics of batch normalisations by those of the batch's first cases.
+    fn attempt_from<M, T, O>(
+        &self,
+        model: &M,
+        former: &M,
+        task: &Task<'_, M, T, O>,
+    ) -> Result<Advance<M>, StepError>
+    where
+        L: Likelihood<M::Output>,
+        M: Network,
+        T: Cases,
+        O: StepObjective<M, T>,
+    {
+        match self.attempt(&self.state, model, task) {
+            Err(error @ StepError::NonFinite { .. }) => {
+                self.attempt_before_last_step(former, task).ok_or(error)
+            }
+            attempt => attempt,
+        }
+    }
+
+    /// Moves the running statistics of batch normalisations by those of some of the batch's cases.
     fn move_running_statistics<M: Network, T: Cases>(
         &self,
         model: &M,
         batch: &Batch<M::Input, T>,
-    ) -> FormerStatistics {
-        if batch.is_empty() || !self.layers().normalises() {
-            return FormerStatistics::default();
-        }
+    ) -> Vec<Origin> {
         let config = self.config();
-        let curvature = &config.curvature;
-        let cases = batch
-            .head(curvature.statistics_fraction, config.model_min_cases)
-            .inputs;
-        let cases = cases.slice(0..cases.len().min(curvature.chunk_size));
-        let statistics = BatchStatistics::of(model, cases);
-        statistics.move_running(self.state.iteration + 1)
+        let iteration = self.state.iteration + 1;
+        let share = Share {
+            fraction: config.curvature.statistics_fraction,
+            at_least: config.model_min_cases,
+            purpose: Purpose::StatisticsSubset,
+            number: iteration,
+        };
+        let cases = self.setup.engine.subset(batch, share).inputs;
+        let cases = cases.slice(0..cases.len().min(NORMALISED_CASES));
+        let statistics = BatchStatistics::of(model, cases.detached());
+        let origins = match self.state.iteration {
+            0 => statistics.origins(),
+            _ => self.state.origins.clone(),
+        };
+        statistics.move_running(iteration, &origins);
+        origins
     }
 
     fn attempt<M, T, O>(
@@ -215,6 +252,7 @@ impl<L> Kfac<L> {
     where
         L: Loss<M::Output, T>,
     {
+        self.setup.engine.check_model(model, false)?;
         self.mean_loss()
             .value(model, &self.layers().parameters(model), batch)
     }
@@ -260,12 +298,16 @@ impl<L> Kfac<L> {
         self
     }
 
-    /// The model with the average of the iterates as its parameters, once averaging has begun.
+    /// The model with the average of the iterates as its parameters, once averaging has begun; `None` before,
+    /// and for a model that is not the optimizer's.
+    ///
+    /// Running statistics of batch normalisations are averaged in the same way, and are the model's own.
     pub fn averaged_model<M: Network>(&self, model: &M) -> Option<M> {
+        self.setup.engine.check_model(model, false).ok()?;
         let mut average = self.state.average.clone();
-        average.update(self.state.iteration, &self.layers().parameters(model));
+        average.update(self.state.iteration, &Iterate::of(self.layers(), model));
         let average = average.get()?;
-        Some(self.layers().with_parameters(model.clone(), average))
+        Some(average.write(self.layers(), with_own_statistics(model)))
     }
 
     /// The settings.
@@ -313,5 +355,5 @@ impl<L> Kfac<L> {
 struct Task<'a, M: Network, T, O> {
     batch: &'a Batch<M::Input, T>,
     objective: &'a O,
-    given: Option<TargetGradient<'a, M::Output, T>>,
+    given: Option<&'a dyn Loss<M::Output, T>>,
 }

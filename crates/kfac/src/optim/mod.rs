@@ -5,6 +5,7 @@ mod config;
 mod derivatives;
 mod init;
 mod kfac;
+mod noise;
 mod objective;
 mod own_objective;
 mod preconditioner;

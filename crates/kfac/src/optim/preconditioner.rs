@@ -8,12 +8,12 @@ use super::{
 use crate::{
     blocks::{FactorRepair, FactorSet},
     capture::Network,
-    curvature::{TargetGradient, target_gradient},
-    engine::{Engine, Observation, Refresh, RefreshPoint, Sample},
+    engine::{Engine, Observation, Reach, Refresh, RefreshPoint, Sample, Share},
     error::{Quantity, StepError},
     inverse::FisherInverse,
     loss::Loss,
     network::{Batch, Cases, Layers, ParameterTable, ParameterVector, check_batch},
+    random::Purpose,
 };
 
 /// K-FAC as a preconditioner in front of any of Burn's optimizers; made by
@@ -103,14 +103,15 @@ pub struct Preconditioner<L> {
 impl<L> Preconditioner<L> {
     /// Takes a batch into the statistics, and refreshes the inverse, where these are due.
     ///
-    /// Call it once an iteration, with the training batch or a part of it ([`Batch::slice`]). Only the
-    /// empirical Fisher reads the targets. The model stays as it is: batch normalisations are used with
+    /// Call it once an iteration, with the training batch or a part of it ([`Batch::slice`]). The
+    /// targets give the weights of the cases; beyond that only the empirical Fisher reads them. The model stays as it is: batch normalisations are used with
     /// their running statistics, which a training forward pass with [`Tape::off`](crate::Tape::off)
     /// moves.
     ///
     /// # Errors
     ///
-    /// [`StepError`] where the batch is malformed or a factor is not finite. The preconditioner is then
+    /// [`StepError`] where the batch is malformed, a factor is not finite, or the first batch does not reach
+    /// a layer; later ones may leave layers out ([`unreached`](Self::unreached)). The preconditioner is then
     /// exactly as before, and the call does not count for the schedule.
     ///
     /// # Cost
@@ -127,24 +128,31 @@ impl<L> Preconditioner<L> {
         L: Loss<M::Output, T>,
     {
         check_batch(batch)?;
+        self.engine.check_model(model, false)?;
         let call = self.state.observations + 1;
         let refreshes = self.engine.refreshes(call);
         let gamma = self.config.gamma();
-        let given = target_gradient(&self.engine.loss);
-        let subset = batch.head(self.config.curvature.statistics_fraction, 1);
+        let share = Share {
+            fraction: self.config.curvature.statistics_fraction,
+            at_least: 1,
+            purpose: Purpose::StatisticsSubset,
+            number: call,
+        };
+        let subset = self.engine.subset(batch, share);
         let sample = Sample {
             model,
             batch: &subset,
-            given: Some(&given as TargetGradient<'_, M::Output, T>),
+            given: Some(&self.engine.loss),
         };
         let observation = Observation {
             number: call,
             refreshes,
             gamma,
+            reach: Reach::Some,
         };
-        let (mut engine, _) = self
-            .engine
-            .observe(&self.state.engine, sample, observation)?;
+        let (mut engine, observed) =
+            self.engine
+                .observe(&self.state.engine, sample, observation)?;
         let point = RefreshPoint {
             iteration: call,
             refreshes,
@@ -163,6 +171,7 @@ impl<L> Preconditioner<L> {
         }
         self.state.engine = engine;
         self.state.observations = call;
+        self.state.unreached = observed.unreached;
         Ok(())
     }
 
@@ -247,6 +256,11 @@ impl<L> Preconditioner<L> {
     /// The damped inverse in use; `None` before the first batch.
     pub fn inverse(&self) -> Option<&FisherInverse> {
         self.state.engine.inverse.as_ref()
+    }
+
+    /// The paths of the layers that the last observed batch did not reach: their factors stayed as they were.
+    pub fn unreached(&self) -> &[String] {
+        &self.state.unreached
     }
 
     /// The factors that could not be factorised as asked in the last refresh, and what was done.

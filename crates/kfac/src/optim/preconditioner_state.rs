@@ -10,4 +10,6 @@ pub(super) struct PreconditionerState {
     pub(super) repairs: Vec<FactorRepair>,
     /// The calls so far.
     pub(super) observations: u64,
+    /// The layers that the last batch did not reach.
+    pub(super) unreached: Vec<String>,
 }

@@ -5,8 +5,9 @@ use faer::Mat;
 use super::{config::DirectionalDerivatives, derivatives::directional_derivatives};
 use crate::{
     capture::Network,
+    error::StepError,
     linalg::{host, pseudo_inverse_solve},
-    loss::Likelihood,
+    loss::{Likelihood, Loss},
     network::{Batch, Cases, Layers, Outputs, ParameterVector, Parts},
 };
 
@@ -102,46 +103,58 @@ impl Subspace {
 }
 
 /// The exact Fisher matrix of a network, as a metric of directions.
-pub(super) struct Metric<'a, M, L> {
+pub(super) struct Metric<'a, M: Network, L, T> {
     pub(super) model: &'a M,
     pub(super) layers: &'a Layers,
     pub(super) loss: &'a L,
+    /// The loss of the targets, which weighs the cases.
+    pub(super) given: Option<&'a dyn Loss<M::Output, T>>,
     pub(super) derivatives: DirectionalDerivatives,
     /// At most so many cases are evaluated at once.
     pub(super) chunk_size: usize,
 }
 
-impl<M: Network, L: Likelihood<M::Output>> Metric<'_, M, L> {
+impl<M: Network, L: Likelihood<M::Output>, T: Cases> Metric<'_, M, L, T> {
     /// `v_iᵀ F v_j` for the Fisher matrix of a batch: the mean over its cases of
-    /// `(Bᵀ J v_i) · (Bᵀ J v_j)`, accumulated in `f64` (appendix C).
-    pub(super) fn gram<T: Cases>(
+    /// `w (Bᵀ J v_i) · (Bᵀ J v_j)` with the weight `w` of each, accumulated in `f64` (appendix C).
+    pub(super) fn gram(
         &self,
         batch: &Batch<M::Input, T>,
         directions: &[ParameterVector],
-    ) -> Mat<f64> {
+    ) -> Result<Mat<f64>, StepError> {
         let n = directions.len();
         let model = self.model.valid();
         let Some(device) = directions.first().map(ParameterVector::device) else {
-            return Mat::zeros(0, 0);
+            return Ok(Mat::zeros(0, 0));
         };
         let parts = Parts::new(batch.len(), self.chunk_size, &device);
-        let (layers, loss, method) = (self.layers, self.loss, self.derivatives);
+        let (layers, loss, given) = (self.layers, self.loss, self.given);
+        let method = self.derivatives;
         let grams = parts.map(
             batch,
             || model.clone(),
             |model, part| {
-                let jvp = directional_derivatives(&model, layers, &part.inputs, directions, method);
+                let jvp =
+                    directional_derivatives(&model, layers, &part.inputs, directions, method)?;
                 let outputs = jvp.outputs;
                 let factor = |jv: M::Output| {
                     let rooted = loss.factor_transpose_product(outputs.clone(), jv);
-                    rooted.into_rows()
+                    let weighted = match given {
+                        Some(loss) => loss.root_weighted(rooted, &part.targets),
+                        None => rooted,
+                    };
+                    weighted.into_rows()
                 };
                 let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
-                symmetric(n, |i, j| host::sum(rooted[i].clone() * rooted[j].clone()))
+                let product = |i: usize, j: usize| host::sum(rooted[i].clone() * rooted[j].clone());
+                Ok(symmetric(n, product))
             },
         );
-        let sum = grams.fold(Mat::zeros(n, n), |sum, part| sum + part);
-        sum * faer::Scale(1.0 / batch.len() as f64)
+        let mut sum = Mat::zeros(n, n);
+        for part in grams {
+            sum += part?;
+        }
+        Ok(sum * faer::Scale(1.0 / batch.len() as f64))
     }
 }
 

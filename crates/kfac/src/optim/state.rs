@@ -1,7 +1,7 @@
 //! What a step changes besides the model.
 
 use super::{averaging::IterateAverage, config::KfacConfig};
-use crate::{damping::LambdaState, engine::EngineState, network::ParameterVector};
+use crate::{capture::Origin, damping::LambdaState, engine::EngineState, network::ParameterVector};
 
 /// All that the next step starts from.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(super) struct State {
     pub(super) lambda: LambdaState,
     pub(super) gamma: f64,
     pub(super) previous_step: Option<ParameterVector>,
+    /// What the running statistics of each call of a batch normalisation were before the first step.
+    pub(super) origins: Vec<Origin>,
     /// The average of the iterates that a step has started from. The last one joins only when its
     /// objective turns out finite.
     pub(super) average: IterateAverage,
@@ -25,6 +27,7 @@ impl State {
             lambda,
             gamma: config.gamma_of(lambda.lambda),
             previous_step: None,
+            origins: Vec::new(),
             average: IterateAverage::new(config.averaging),
         }
     }

@@ -1,7 +1,9 @@
 //! One step of K-FAC: Algorithm 2 (section 9).
 
 use super::{
+    averaging::Iterate,
     config::{KfacConfig, Momentum},
+    derivatives::machine_epsilon,
     objective::StepObjective,
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
@@ -12,15 +14,16 @@ use super::{
 use crate::{
     capture::Network,
     clock::Stopwatch,
-    curvature::TargetGradient,
     damping::{Evidence, LambdaUpdate},
     engine::{
-        EngineState, Observation, ObservationTimes, Refresh, RefreshAhead, RefreshPoint, Sample,
+        EngineState, Observation, Observed, Reach, Refresh, RefreshAhead, RefreshPoint, Sample,
+        Share,
     },
     error::{Quantity, StepError},
     inverse::{DampedInverse, FisherInverse},
-    loss::Likelihood,
+    loss::{Likelihood, Loss},
     network::{Batch, Cases, ParameterVector},
+    random::Purpose,
 };
 
 /// One step from a state of the optimizer and a model, neither of which it changes.
@@ -30,8 +33,8 @@ pub(super) struct Step<'a, L, M: Network, T, O> {
     pub(super) model: &'a M,
     pub(super) batch: &'a Batch<M::Input, T>,
     pub(super) objective: &'a O,
-    /// What the empirical Fisher needs.
-    pub(super) given: Option<TargetGradient<'a, M::Output, T>>,
+    /// The loss of the targets; `None` where they are those of an objective of the user's own.
+    pub(super) given: Option<&'a dyn Loss<M::Output, T>>,
 }
 
 /// The way of a step through parameter space.
@@ -79,6 +82,7 @@ where
     /// Algorithm 2, one iteration; the numbers are those of its lines.
     pub(super) fn take(&self) -> Result<Advance<M>, StepError> {
         let (mut watch, mut times) = (Stopwatch::start(), PhaseTimes::default());
+        check_lambda(self.state.lambda.lambda)?;
 
         // 3: ∇h on the mini-batch, and the factors with those of S₁ taken in.
         let start = self.setup.engine.layers().parameters(self.model);
@@ -120,9 +124,15 @@ where
 
     /// Section 5: the running factors with those of the subset S₁ taken in, and the last inverse with
     /// the eigenvalues that the subset corrects.
-    fn observe(&self) -> Result<(EngineState, ObservationTimes), StepError> {
+    fn observe(&self) -> Result<(EngineState, Observed), StepError> {
         let fraction = self.config().curvature.statistics_fraction;
-        let subset = self.batch.head(fraction, 1);
+        let share = Share {
+            fraction,
+            at_least: 1,
+            purpose: Purpose::StatisticsSubset,
+            number: self.iteration(),
+        };
+        let subset = self.setup.engine.subset(self.batch, share);
         let sample = Sample {
             model: self.model,
             batch: &subset,
@@ -132,6 +142,7 @@ where
             number: self.iteration(),
             refreshes: self.refreshes(),
             gamma: self.state.gamma,
+            reach: Reach::All,
         };
         let engine = &self.setup.engine;
         engine.observe(&self.state.engine, sample, observation)
@@ -183,17 +194,22 @@ where
         let previous = self.momentum_direction();
         let mut directions: Vec<_> = proposals.iter().map(|p| p.direction.clone()).collect();
         directions.extend(previous.cloned());
-        let subset = self
-            .batch
-            .head(config.model_fraction, config.model_min_cases);
+        let share = Share {
+            fraction: config.model_fraction,
+            at_least: config.model_min_cases,
+            purpose: Purpose::ModelSubset,
+            number: self.iteration(),
+        };
+        let subset = self.setup.engine.subset(self.batch, share);
         let metric = Metric {
             model: self.model,
             layers: self.setup.engine.layers(),
             loss: &self.setup.engine.loss,
+            given: self.given,
             derivatives: config.derivatives,
             chunk_size: config.curvature.chunk_size,
         };
-        let fisher = metric.gram(&subset, &directions);
+        let fisher = metric.gram(&subset, &directions)?;
         let subspace = Subspace::new(&directions, gradient, fisher);
         let damping = self.state.lambda.lambda + config.l2;
         choose(proposals, &subspace, previous.is_some(), damping).ok_or(StepError::NonFinite {
@@ -239,11 +255,13 @@ where
                 after: self.objective.value(&path.model, &path.end, self.batch)?,
                 model_change,
                 l2: self.config().l2,
+                precision: machine_epsilon(path.start.dtype()),
             })
         } else {
             None
         };
         let update = rule.update(lambda, self.iteration(), evidence);
+        check_lambda(update.state.lambda)?;
         Ok(Judgement { update, evidence })
     }
 
@@ -306,7 +324,11 @@ where
             engine.inverse = Some(refreshed.inverse);
         }
         let mut average = self.state.average.clone();
-        average.update(self.state.iteration, &path.start);
+        let iterate = Iterate {
+            parameters: path.start,
+            statistics: self.setup.engine.layers().running_statistics(self.model),
+        };
+        average.update(self.state.iteration, &iterate);
         let (model, previous_step) = match judgement.outcome() {
             StepOutcome::Taken => (path.model, Some(path.step)),
             StepOutcome::Rejected => (self.model.clone(), None),
@@ -317,6 +339,7 @@ where
             lambda,
             gamma,
             previous_step,
+            origins: self.state.origins.clone(),
             average,
         };
         Advance {
@@ -337,6 +360,15 @@ where
 
     fn refreshes(&self) -> bool {
         self.state.lambda.starting || self.setup.engine.refreshes(self.iteration())
+    }
+}
+
+/// Refuses what a rule of the user's own may have made of λ.
+fn check_lambda(lambda: f64) -> Result<(), StepError> {
+    if lambda.is_finite() && lambda >= 0.0 {
+        Ok(())
+    } else {
+        Err(StepError::Lambda { lambda })
     }
 }
 

@@ -64,7 +64,10 @@ fn recording_does_not_change_the_outputs() {
     let _ = spy.forward(batch.inputs.clone(), &mut Tape::off());
     optimizer.step(&mut spy, &batch).unwrap();
     // Off, then the gradient (off) and one recorded pass an output; the model's passes come later.
-    let seen = spy.outputs.lock().unwrap();
+    let mut seen = spy.outputs.lock().unwrap();
+    // The first step also looks at one and at two cases alone.
+    let all = seen[0].len();
+    seen.retain(|outputs| outputs.len() == all);
     assert!(seen.len() >= 4);
     assert!(seen[1..4].iter().all(|outputs| *outputs == seen[0]));
 }

@@ -1,6 +1,6 @@
 //! One step equals its dense formulas, whichever way the blocks are inverted.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::sigmoid};
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, DampingScheme, InverseMethod, Kfac, KfacConfig, Momentum, ParameterVector,
@@ -25,7 +25,7 @@ fn network(widths: &[usize], activation: Activation) -> Mlp {
 }
 
 fn batch(cases: usize, d_in: usize, d_out: usize) -> Batch<Tensor<2>> {
-    Batch::new(normal([cases, d_in], 1), normal([cases, d_out], 2).abs())
+    Batch::new(normal([cases, d_in], 1), sigmoid(normal([cases, d_out], 2)))
 }
 
 /// `−(Ā + πγI)⁻¹ ⊗ (G + γ/π I)⁻¹` times the gradient by dense solves, layer by layer.

@@ -4,7 +4,7 @@ use burn::{
     module::{Module, RunningState},
     nn::{BatchNorm, BatchNormConfig},
     optim::GradientsParams,
-    tensor::{DType, Device, Tensor},
+    tensor::{DType, Device, Tensor, activation::sigmoid},
 };
 use kfac::{
     Batch, Bernoulli, FisherEstimate, Gaussian, Kfac, KfacConfig, Loss, Network, Objective,
@@ -50,7 +50,8 @@ where
 }
 
 fn batch() -> Batch<Tensor<2>> {
-    Batch::new(normal([CASES, 3], 1), normal([CASES, 2], 2))
+    // Probabilities, for both losses.
+    Batch::new(normal([CASES, 3], 1), sigmoid(normal([CASES, 2], 2)))
 }
 
 /// Several updates of λ, and a search for γ.

@@ -226,19 +226,17 @@ fn a_refused_observation_leaves_no_trace() {
 }
 
 #[test]
-fn targets_of_another_shape_are_refused_where_they_are_read() {
+fn targets_of_another_shape_are_refused() {
     let model = SPEC.model(1);
     let wide = Batch::new(batch(1).inputs, normal([9, 3], 1));
-    let mut kfac = preconditioner(
-        &config().map_curvature(|c| c.with_fisher(FisherEstimate::Empirical)),
-        &model,
-    );
-    let error = kfac.observe(&model, &wide).unwrap_err();
-    let (outputs, targets) = (vec![9, 2], vec![9, 3]);
-    assert_eq!(error, StepError::OutputShape { outputs, targets });
-    preconditioner(&config(), &model)
-        .observe(&model, &wide)
-        .unwrap();
+    for estimate in [FisherEstimate::Empirical, FisherEstimate::MonteCarlo] {
+        let config = config().map_curvature(|c| c.with_fisher(estimate));
+        let error = preconditioner(&config, &model)
+            .observe(&model, &wide)
+            .unwrap_err();
+        let (outputs, targets) = (vec![9, 2], vec![9, 3]);
+        assert_eq!(error, StepError::OutputShape { outputs, targets });
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, Bernoulli, Categorical, FisherEstimate, Gaussian, IterateAveraging, Kfac, KfacConfig,
-    PredictiveDistribution, StepReport, WeightSharing,
+    PredictiveDistribution, StepReport, Subsets, WeightSharing,
 };
 
 use crate::support::{
@@ -171,7 +171,7 @@ fn subset_step(config: &KfacConfig) -> (StepReport, Mat<f64>, Mat<f64>, Mat<f64>
 }
 
 #[test]
-fn the_subsets_are_heads_of_the_batch() {
+fn the_first_cases_are_the_subsets_where_that_is_asked_for() {
     // ⌈fraction · 10⌉ cases, but at least so many for the model.
     for (fraction, at_least, s1, s2) in [
         (0.25, 0, 3, 3),
@@ -181,7 +181,10 @@ fn the_subsets_are_heads_of_the_batch() {
         (0.01, 250, 1, 10),
     ] {
         let config = exact_config()
-            .map_curvature(|c| c.with_statistics_fraction(fraction))
+            .map_curvature(|c| {
+                c.with_statistics_fraction(fraction)
+                    .with_subsets(Subsets::First)
+            })
             .with_model_fraction(fraction)
             .with_model_min_cases(at_least);
         let (report, curvatures, rows, factor) = subset_step(&config);

@@ -1,0 +1,82 @@
+//! Whether the layers of a network see the cases of a batch one after another.
+
+use burn::tensor::Tensor;
+
+use crate::{
+    capture::{CapturedPass, LayerUses, Network, Tape},
+    error::StepError,
+    linalg::host,
+    network::{Cases, Layer, Layers, ParameterAction},
+};
+
+/// Inputs of a layer that differ by more than this, relative to their size, are not the same.
+const TOLERANCE: f64 = 1e-3;
+
+/// Refuses a network in which a layer does not see the cases along its first axis, each with all its
+/// positions before the next: the inputs of the first and the last case have to be the same in a pass of
+/// both as in a pass of its own. One case shows nothing.
+///
+/// # Cost
+///
+/// Three forward passes, of four cases in all.
+///
+/// # Errors
+///
+/// [`StepError::CaseAxis`] that names the first such layer.
+pub(crate) fn check_case_axis<M: Network>(
+    layers: &Layers,
+    model: &M,
+    inputs: &M::Input,
+) -> Result<(), StepError> {
+    let cases = inputs.len();
+    if cases < 2 {
+        return Ok(());
+    }
+    // Without autodiff nothing that the network calls off the tape draws noise or mixes cases.
+    let model = model.valid();
+    let pass = |cases: &[usize]| inputs_of(layers, &model, inputs.select(cases));
+    let (both, apart) = (pass(&[0, cases - 1]), [pass(&[0]), pass(&[cases - 1])]);
+    for (index, layer) in layers.iter().enumerate() {
+        let own = |pass: &CapturedPass| pass.layers[index].is_empty();
+        if layer.action == ParameterAction::Alone || own(&both) {
+            continue;
+        }
+        let same = |case: usize| {
+            let together = features(layer, &both.layers[index], case);
+            let alone = features(layer, &apart[case].layers[index], 0);
+            let pairs = together.zip(alone);
+            pairs.is_some_and(|(together, alone)| agree(&together, &alone))
+        };
+        if !(both.layers[index].cases() == 2 && same(0) && same(1)) {
+            return Err(StepError::CaseAxis {
+                layer: layer.path.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the layers see of some cases.
+fn inputs_of<M: Network>(layers: &Layers, model: &M, inputs: M::Input) -> CapturedPass {
+    let empty = CapturedPass::empty(layers.len(), inputs.len());
+    let mut tape = Tape::recording(layers);
+    let _ = model.forward(inputs.detached(), &mut tape);
+    tape.into_inputs(empty)
+}
+
+/// The inputs of a layer at all positions of a case; `None` where it did not see that many.
+fn features(layer: &Layer, uses: &LayerUses, case: usize) -> Option<Vec<Tensor<3>>> {
+    (case < uses.cases()).then(|| uses.features(layer, &(case..case + 1)))
+}
+
+fn agree(a: &[Tensor<3>], b: &[Tensor<3>]) -> bool {
+    a.iter().zip(b).all(|(a, b)| {
+        if a.dims() != b.dims() {
+            return false;
+        }
+        let rows = |tensor: &Tensor<3>| tensor.clone().flatten::<2>(0, 1);
+        let (difference, size) = (host::norm(&(rows(a) - rows(b))), host::norm(&rows(b)));
+        // Inputs that are not finite are refused elsewhere, by what they make.
+        !(difference > TOLERANCE * size)
+    })
+}

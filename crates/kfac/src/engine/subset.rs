@@ -1,0 +1,47 @@
+//! The part of a batch that an estimate is made from (section 8).
+
+use super::{config::Subsets, discover::Engine};
+use crate::{
+    network::{Batch, Cases},
+    random::{Purpose, RandomStream},
+};
+
+/// How large a subset is, and what for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) fraction: f64,
+    /// At least so many cases, or all.
+    pub(crate) at_least: usize,
+    pub(crate) purpose: Purpose,
+    /// The number of the batch.
+    pub(crate) number: u64,
+}
+
+impl Share {
+    /// `⌈fraction · n⌉` of `n` cases, but at least `at_least` of them or all.
+    fn of(self, cases: usize) -> usize {
+        // The product is rounded before the ceiling: 0.1 · 30 is 3.0000000000000004 in binary.
+        let scaled = (self.fraction * cases as f64 * 1e9).round() / 1e9;
+        (scaled.ceil() as usize).max(self.at_least).clamp(1, cases)
+    }
+}
+
+impl<L> Engine<L> {
+    /// The subset of a batch.
+    pub(crate) fn subset<I: Cases, T: Cases>(
+        &self,
+        batch: &Batch<I, T>,
+        share: Share,
+    ) -> Batch<I, T> {
+        let (all, cases) = (batch.len(), share.of(batch.len()));
+        match self.config.subsets {
+            _ if cases == all => batch.clone(),
+            Subsets::First => batch.slice(0..cases),
+            Subsets::Spread => {
+                let mut random =
+                    RandomStream::for_step(self.config.seed, share.number, share.purpose);
+                batch.select(&random.spread(all, cases))
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The running statistics of a model's batch normalisations.
+
+use std::collections::HashMap;
+
+use burn::{
+    module::{Module, ModuleMapper, Param, ParamId},
+    tensor::Tensor,
+};
+
+use super::{layers::Layers, table::ParameterTable, values::values_of};
+
+/// The statistics in the order of the model's fields: a record keeps no identity of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunningStatistics(Vec<Tensor<1>>);
+
+impl Layers {
+    /// The running statistics of a model; none where it has no batch normalisations.
+    pub(crate) fn running_statistics<M: Module>(&self, model: &M) -> RunningStatistics {
+        if !self.normalises() {
+            return RunningStatistics::default();
+        }
+        let ids = ParameterTable::of(model).running_statistics();
+        let mut values = values_of(model);
+        let own = |id| Some(values.remove(&id)?.elements);
+        RunningStatistics(ids.into_iter().filter_map(own).collect())
+    }
+}
+
+impl RunningStatistics {
+    /// `old_weight · self + (1 − old_weight) · new`.
+    pub(crate) fn mixed(&self, new: &Self, old_weight: f64) -> Self {
+        let mixed = |(old, new): (&Tensor<1>, &Tensor<1>)| {
+            old.clone() * old_weight + new.clone() * (1.0 - old_weight)
+        };
+        Self(self.0.iter().zip(&new.0).map(mixed).collect())
+    }
+
+    /// Replaces those of a model, and of all that share them.
+    pub(crate) fn write<M: Module>(&self, model: M) -> M {
+        let ids = ParameterTable::of(&model).running_statistics();
+        let values = ids.into_iter().zip(self.0.iter().cloned()).collect();
+        model.map(&mut Writer(values))
+    }
+}
+
+struct Writer(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for Writer {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(new) = self.0.remove(&param.id) else {
+            return param;
+        };
+        param.map(|old| {
+            let new = new.reshape(old.dims());
+            if old.is_autodiff() {
+                new.autodiff()
+            } else {
+                new
+            }
+        })
+    }
+}

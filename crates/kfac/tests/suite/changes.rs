@@ -1,0 +1,252 @@
+//! A model that has changed since the optimizer was made, or that no optimizer can be made for, is refused with
+//! the true cause, and nothing of it moves.
+
+use burn::{
+    module::{Module, Param},
+    nn::{BatchNorm, BatchNormConfig, Linear},
+    tensor::{DType, Tensor},
+};
+use kfac::{
+    Batch, CoveragePolicy, Gaussian, InitError, IterateAveraging, Kfac, KfacConfig, Network,
+    PreconditionerConfig, StepError, Tape,
+};
+
+use crate::support::{
+    ROUNDING, TwoLayers, assert_near, bits, dense_layer, exact_config, host, normal, randomised,
+};
+
+fn batch() -> Batch<Tensor<2>> {
+    Batch::new(normal([12, 4], 1), normal([12, 3], 2))
+}
+
+fn network() -> TwoLayers {
+    TwoLayers::new([4, 5, 3], 1)
+}
+
+fn optimizer<M: Network<Input = Tensor<2>, Output = Tensor<2>>>(model: &M) -> Kfac<Gaussian> {
+    exact_config()
+        .init(model, Gaussian, &batch().inputs)
+        .unwrap()
+}
+
+#[test]
+fn a_step_on_another_model_is_refused_by_its_first_difference() {
+    let loaded = |model: TwoLayers| model.load_record(TwoLayers::new([4, 5, 3], 9).into_record());
+    let frozen = |model: TwoLayers| TwoLayers {
+        last: model.last.no_grad(),
+        ..model
+    };
+    type Change = fn(TwoLayers) -> TwoLayers;
+    let changes: [(Change, fn(&StepError) -> bool); 4] = [
+        (
+            loaded,
+            |e| matches!(e, StepError::OtherParameter { parameter } if parameter == "hidden.weight"),
+        ),
+        (
+            frozen,
+            |e| matches!(e, StepError::Frozen { parameter } if parameter == "last.weight"),
+        ),
+        (
+            |model| randomised(model, DType::F32, 1),
+            |e| matches!(e, StepError::ParameterPrecision { .. }),
+        ),
+        (|model| model.valid(), |e| *e == StepError::NoAutodiff),
+    ];
+    for (change, expected) in changes {
+        let mut model = network();
+        let mut optimizer = optimizer(&model);
+        optimizer.step(&mut model, &batch()).unwrap();
+        let mut changed = change(model.clone());
+        let before = bits(&changed);
+        let error = optimizer.step(&mut changed, &batch()).unwrap_err();
+        assert!(expected(&error), "{error}");
+        assert_eq!(bits(&changed), before);
+        // The model that the optimizer was made for goes on.
+        optimizer.step(&mut model, &batch()).unwrap();
+    }
+}
+
+#[test]
+fn a_parameter_that_is_unfrozen_later_is_refused_by_both() {
+    let mut model = network();
+    model.hidden = model.hidden.no_grad();
+    let mut optimizer = optimizer(&model);
+    let config = PreconditionerConfig::new();
+    let mut kfac = config.init(&model, Gaussian, &batch().inputs).unwrap();
+    model.hidden.weight = model.hidden.weight.set_require_grad(true);
+    let parameter = || "hidden.weight".to_owned();
+    let unfrozen = StepError::Unfrozen {
+        parameter: parameter(),
+    };
+    assert_eq!(optimizer.step(&mut model, &batch()).unwrap_err(), unfrozen);
+    assert_eq!(kfac.observe(&model, &batch()).unwrap_err(), unfrozen);
+    // Frozen later is nothing to a preconditioner: the gradient is missing, and stays so.
+    let model = network();
+    let mut kfac = config.init(&model, Gaussian, &batch().inputs).unwrap();
+    kfac.observe(&model.no_grad(), &batch()).unwrap();
+}
+
+/// A decoder whose weight is the encoder's, transposed.
+#[derive(Module, Debug)]
+struct Transposed {
+    encoder: Linear,
+}
+
+impl Network for Transposed {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let weight = &self.encoder.weight;
+        let decoder = Linear {
+            weight: Param::initialized(weight.id, weight.val().transpose()),
+            bias: None,
+        };
+        let hidden = tape.linear(&self.encoder, inputs).tanh();
+        tape.linear(&decoder, hidden)
+    }
+}
+
+#[test]
+fn models_that_share_or_derive_parameters_are_refused_with_all_paths() {
+    for policy in [CoveragePolicy::Strict, CoveragePolicy::Report] {
+        let config = exact_config().map_curvature(|c| c.with_coverage(policy));
+        let layer = dense_layer([4, 4], 1);
+        let model = TwoLayers {
+            hidden: layer.clone(),
+            last: layer,
+        };
+        let error = config.init(&model, Gaussian, &batch().inputs).unwrap_err();
+        let parameters = ["hidden.weight", "last.weight"].map(str::to_owned).to_vec();
+        assert_eq!(error, InitError::SharedParameter { parameters });
+        for width in [3, 4] {
+            let model = Transposed {
+                encoder: Linear {
+                    bias: None,
+                    ..dense_layer([4, width], 1)
+                },
+            };
+            let error = config.init(&model, Gaussian, &batch().inputs).unwrap_err();
+            assert!(matches!(error, InitError::DerivedWeight { .. }), "{error}");
+        }
+    }
+    let mut model = network();
+    model.hidden.weight = model.hidden.weight.set_require_grad(false);
+    let error = exact_config()
+        .init(&model, Gaussian, &batch().inputs)
+        .unwrap_err();
+    let parameters = vec!["hidden.bias".to_owned()];
+    assert_eq!(error, InitError::FrozenWeight { parameters });
+}
+
+#[test]
+fn memory_beyond_the_limit_is_refused_before_it_is_taken() {
+    let model = network();
+    let limited = |limit| {
+        let config = exact_config().map_curvature(|c| c.with_memory_limit(limit));
+        config.init(&model, Gaussian, &batch().inputs)
+    };
+    // 5² + 5² + 6² + 3² numbers of eight bytes, six times: averages, a batch, four inverses.
+    let needed = (25 + 25 + 36 + 9) * 8 * 6;
+    assert!(limited(needed).is_ok());
+    let error = limited(needed - 1).unwrap_err();
+    assert!(error.to_string().contains("factors 5 and 5"), "{error}");
+    assert!(matches!(error, InitError::Memory { needed: n, .. } if n == needed));
+}
+
+/// A batch normalisation between two dense layers.
+#[derive(Module, Debug)]
+struct Normalised {
+    first: Linear,
+    normalisation: BatchNorm,
+    last: Linear,
+}
+
+impl Normalised {
+    fn new() -> Self {
+        let batch = batch();
+        let normalisation = BatchNormConfig::new(5).init(&batch.inputs.device().autodiff());
+        Self {
+            first: dense_layer([4, 5], 1),
+            normalisation: randomised(normalisation, DType::F64, 2),
+            last: dense_layer([5, 3], 3),
+        }
+    }
+
+    fn statistics(&self) -> [Vec<f64>; 2] {
+        [
+            &self.normalisation.running_mean,
+            &self.normalisation.running_var,
+        ]
+        .map(|state| host::to_vec(&state.value().inner()))
+    }
+}
+
+impl Network for Normalised {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.first, inputs);
+        let hidden = tape.batch_norm(&self.normalisation, hidden).tanh();
+        tape.linear(&self.last, hidden)
+    }
+}
+
+#[test]
+fn a_step_moves_the_statistics_of_no_other_model() {
+    let mut model = Normalised::new();
+    let (kept, mut twin_model) = (model.clone(), model.clone());
+    let mut optimizer = optimizer(&model);
+    let mut twin = optimizer.clone();
+    for _ in 0..3 {
+        optimizer.step(&mut model, &batch()).unwrap();
+    }
+    assert_eq!(kept.statistics(), Normalised::new().statistics());
+    for _ in 0..3 {
+        twin.step(&mut twin_model, &batch()).unwrap();
+    }
+    assert_eq!(bits(&model), bits(&twin_model));
+    assert_eq!(model.statistics(), twin_model.statistics());
+}
+
+#[test]
+fn a_single_case_leaves_the_variance_and_pretrained_statistics_move_by_the_momentum() {
+    let mut model = Normalised::new();
+    let one = batch().slice(0..1);
+    optimizer(&model).step(&mut model, &one).unwrap();
+    assert!(
+        model.statistics()[1]
+            .iter()
+            .all(|variance| (variance - 1.0).abs() < ROUNDING)
+    );
+
+    // What a case alone has left is not new any more: 0.9 · old + 0.1 · new.
+    let before = model.statistics();
+    let seen = model.first.forward(batch().inputs).inner();
+    let means = host::to_vec(&seen.mean_dim(0));
+    optimizer(&model).step(&mut model, &batch()).unwrap();
+    for ((found, old), new) in model.statistics()[0].iter().zip(&before[0]).zip(means) {
+        assert_near("mean", *found, 0.9 * old + 0.1 * new, ROUNDING);
+    }
+}
+
+#[test]
+fn the_average_has_averaged_statistics_of_its_own() {
+    let averaging = IterateAveraging::From { start: 1, cap: 0.9 };
+    let mut model = Normalised::new();
+    let config: KfacConfig = exact_config().with_averaging(averaging);
+    let mut optimizer = config.init(&model, Gaussian, &batch().inputs).unwrap();
+    // An iterate's statistics are those that the next step moves, of its own outputs; the last one's have not.
+    let mut means = Vec::new();
+    for _ in 0..4 {
+        optimizer.step(&mut model, &batch()).unwrap();
+        means.push(model.statistics()[0][0]);
+    }
+    let average = optimizer.averaged_model(&model).unwrap();
+    let before = average.statistics();
+    let expected = (means[1] + means[2] + 2.0 * means[3]) / 4.0;
+    assert_near("mean", before[0][0], expected, ROUNDING);
+    optimizer.step(&mut model, &batch()).unwrap();
+    assert_eq!(average.statistics(), before);
+}

@@ -1,0 +1,217 @@
+//! One loss, one derivative: for every target that a loss accepts its gradient is that of its value; what it
+//! does not accept is refused with the value.
+
+use burn::tensor::{
+    DType, Device, Tensor, TensorData,
+    activation::{sigmoid, softmax},
+};
+use kfac::{
+    Batch, Bernoulli, Categorical, CategoricalSequence, FisherEstimate, Gaussian, Loss, Network,
+    PredictiveDistribution, RandomStream, StepError, Tape, Weighted,
+};
+
+use crate::support::{
+    ROUNDING, TwoLayers, assert_close, assert_near, classes, column, dense, exact_config, host,
+    normal, objective,
+};
+
+/// Central differences of step 1e-5: truncation and rounding are both near 1e-10.
+const DIFFERENCES: f64 = 1e-8;
+
+fn of(rows: &[[f64; 3]]) -> Tensor<2> {
+    let values = rows.iter().flatten().copied().collect();
+    let data = TensorData::new::<f64, _>(values, [rows.len(), 3]);
+    Tensor::from_data(data, (&Device::default(), DType::F64))
+}
+
+/// Fails where the gradient is not the slope of the value.
+fn assert_slope<T: Clone>(loss: &impl Loss<Tensor<2>, T>, outputs: &Tensor<2>, targets: &T) {
+    loss.check(outputs, targets).unwrap();
+    let gradient = loss.gradient(outputs.clone(), targets.clone());
+    for seed in 0..3 {
+        let direction = normal(outputs.dims(), 50 + seed);
+        let value = |t: f64| {
+            let moved = outputs.clone() + direction.clone() * t;
+            host::sum(loss.value(moved, targets.clone()))
+        };
+        let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
+        let along = host::sum(gradient.clone() * direction.clone());
+        assert!(
+            (along - slope).abs() < DIFFERENCES * (1.0 + slope.abs()),
+            "{loss:?}"
+        );
+    }
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_the_loss() {
+    let outputs = normal([4, 3], 1);
+    let soft = softmax(normal([4, 3], 2), 1);
+    let weighted = soft.clone() * of(&[[3.0; 3], [0.0; 3], [0.5; 3], [1.0; 3]]);
+    let weights = normal([4], 3).abs();
+    for targets in [soft.clone(), weighted] {
+        assert_slope(&Categorical, &outputs, &targets);
+        assert_slope(&CategoricalSequence { classes: 3 }, &outputs, &targets);
+        assert_slope(&Gaussian, &outputs, &targets);
+        assert_slope(
+            &Weighted(Categorical),
+            &outputs,
+            &(targets, weights.clone()),
+        );
+    }
+    assert_slope(&Bernoulli, &outputs, &soft);
+    assert_slope(&Weighted(Bernoulli), &outputs, &(soft, weights.clone()));
+    assert_slope(
+        &Weighted(Categorical),
+        &outputs,
+        &(classes([4], 3, 4), weights),
+    );
+}
+
+#[test]
+fn a_weight_counts_a_case_so_many_times() {
+    let model = TwoLayers::new([4, 5, 3], 1);
+    let batch = Batch::new(normal([3, 4], 1), sigmoid(normal([3, 3], 2)));
+    let weights = Tensor::from_data([2.0, 0.0, 1.0], (&Device::default(), DType::F64));
+    let weighted = Batch::new(batch.inputs.clone(), (batch.targets.clone(), weights));
+    let pick = |tensor: &Tensor<2>| {
+        let row = |i: usize| tensor.clone().slice_dim(0, i..=i);
+        Tensor::cat(vec![row(0), row(0), row(2)], 0)
+    };
+    let repeated = Batch::new(pick(&batch.inputs), pick(&batch.targets));
+
+    let config = exact_config();
+    let mut optimizer = config
+        .init(&model, Weighted(Bernoulli), &batch.inputs)
+        .unwrap();
+    let mut twin = config.init(&model, Bernoulli, &batch.inputs).unwrap();
+    let layers = twin.layers();
+    let parameters = layers.parameters(&model);
+    let found = objective(layers, &Weighted(Bernoulli), 0.0);
+    let (value, gradient) = found.gradient(&model, &parameters, &weighted).unwrap();
+    let expected = objective(layers, &Bernoulli, 0.0);
+    let (of_repeated, expected) = expected.gradient(&model, &parameters, &repeated).unwrap();
+    assert_near("objective", value, of_repeated, ROUNDING);
+    assert_close("gradient", &column(&gradient), &column(&expected), ROUNDING);
+
+    optimizer.step(&mut model.clone(), &weighted).unwrap();
+    twin.step(&mut model.clone(), &repeated).unwrap();
+    let pairs = optimizer.factors().kronecker().into_iter();
+    for (found, expected) in pairs.zip(twin.factors().kronecker()) {
+        assert_close(
+            "G",
+            &dense(&found.gradient),
+            &dense(&expected.gradient),
+            ROUNDING,
+        );
+    }
+}
+
+#[test]
+fn rows_of_zeros_are_ignored_in_objective_and_curvature() {
+    let model = TwoLayers::new([4, 5, 3], 1);
+    let labels = of(&[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0; 3], [0.0; 3]]);
+    let all = Batch::new(normal([4, 4], 2), labels);
+    for estimate in [FisherEstimate::Exact, FisherEstimate::Empirical] {
+        let config = exact_config()
+            .map_curvature(|c| c.with_fisher(estimate))
+            .with_l2(0.0);
+        let step = |batch: &Batch<Tensor<2>>| {
+            let mut optimizer = config.init(&model, Categorical, &batch.inputs).unwrap();
+            let report = optimizer.step(&mut model.clone(), batch).unwrap();
+            let gradient = dense(&optimizer.factors().kronecker()[1].gradient);
+            (report.gradient_norm, gradient)
+        };
+        let ((norm, factor), (alone, of_two)) = (step(&all), step(&all.slice(0..2)));
+        assert_near("gradient", norm, alone / 2.0, ROUNDING);
+        assert_close("G", &factor, &(of_two * faer::Scale(0.5)), ROUNDING);
+    }
+}
+
+#[test]
+fn a_logit_of_minus_infinity_masks_its_class() {
+    let mask = of(&[[0.0, 0.0, f64::NEG_INFINITY]]);
+    let z = mask.clone();
+    let y = of(&[[1.0, 0.0, 0.0]]);
+    let value = host::sum(Categorical.negative_log_likelihood(z.clone(), y.clone()));
+    assert_near("ln 2", value, 2.0f64.ln(), ROUNDING);
+    let gradient = dense(&Categorical.output_gradient(z, y));
+    assert_close(
+        "p − y",
+        &gradient,
+        &dense(&of(&[[-0.5, 0.5, 0.0]])),
+        ROUNDING,
+    );
+
+    let mut model = Masked {
+        network: TwoLayers::new([4, 5, 3], 1),
+    };
+    let batch = Batch::new(normal([8, 4], 2), classes([8], 2, 3));
+    let mut optimizer = exact_config()
+        .init(&model, Categorical, &batch.inputs)
+        .unwrap();
+    let first = optimizer.step(&mut model, &batch).unwrap().objective;
+    for _ in 0..5 {
+        optimizer.step(&mut model, &batch).unwrap();
+    }
+    let last = optimizer.objective(&model, &batch).unwrap();
+    assert!(last < 0.9 * first, "{first} to {last}");
+}
+
+/// The last of three classes is masked.
+#[derive(burn::module::Module, Debug)]
+struct Masked {
+    network: TwoLayers,
+}
+
+impl Network for Masked {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        self.network.forward(inputs, tape) + of(&[[0.0, 0.0, f64::NEG_INFINITY]])
+    }
+}
+
+#[test]
+fn targets_that_a_loss_cannot_have_are_refused_with_their_value() {
+    let model = TwoLayers::new([4, 5, 3], 1);
+    let inputs = normal([2, 4], 1);
+    for bad in [2.0, -1.0, 255.0] {
+        let targets = of(&[[0.0, 1.0, 0.5], [0.0, bad, 1.0]]);
+        let batch = Batch::new(inputs.clone(), targets);
+        let mut optimizer = exact_config().init(&model, Bernoulli, &inputs).unwrap();
+        let error = optimizer.step(&mut model.clone(), &batch).unwrap_err();
+        assert!(
+            matches!(error, StepError::TargetOutOfRange { value, .. } if value.to_bits() == bad.to_bits()),
+            "{error}"
+        );
+    }
+    let outputs = normal([2, 3], 2);
+    let negative = of(&[[1.0, -0.5, 0.5], [0.0; 3]]);
+    let error = Loss::check(&Categorical, &outputs, &negative).unwrap_err();
+    assert!(
+        matches!(error, StepError::TargetOutOfRange { .. }),
+        "{error}"
+    );
+    let weights = Tensor::from_data([1.0, -2.0], &Device::default());
+    let targets = (outputs.clone(), weights);
+    let error = Weighted(Gaussian).check(&outputs, &targets).unwrap_err();
+    assert_eq!(error, StepError::CaseWeight { value: -2.0 });
+    let sequence = CategoricalSequence { classes: 2 };
+    let error = Loss::check(&sequence, &outputs, &outputs.clone().abs()).unwrap_err();
+    let (outputs, classes) = (3, 2);
+    assert_eq!(error, StepError::ClassesPerPosition { outputs, classes });
+}
+
+#[test]
+fn draws_in_half_precision_have_one_class() {
+    let z = Tensor::<2>::zeros([4000, 4], (&Device::default(), DType::BF16));
+    let drawn = Categorical.sample(z, &mut RandomStream::from_seed(1));
+    let values = host::to_vec(&drawn.cast(DType::F64));
+    assert!(
+        values
+            .chunks(4)
+            .all(|row| (row.iter().sum::<f64>() - 1.0).abs() < f64::EPSILON)
+    );
+}
