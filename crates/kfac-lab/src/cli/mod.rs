@@ -144,7 +144,7 @@ struct TableArguments {
 }
 
 impl TableArguments {
-    fn run(&self) -> Result<()> {
+    fn run(&self) {
         let sharing = if self.reduce {
             WeightSharing::Reduce
         } else {
@@ -157,7 +157,6 @@ impl TableArguments {
         };
         let table = self.network.table(sharing, scale_shift);
         say(table.to_string().trim_end());
-        Ok(())
     }
 }
 
@@ -184,7 +183,10 @@ fn execute(command: Command) -> Result<bool> {
         Command::Bench(arguments) => arguments.run().map(|()| true),
         Command::ExportProblem(arguments) => arguments.run().map(|()| true),
         Command::Figures(arguments) => arguments.run().map(|()| true),
-        Command::Table(arguments) => arguments.run().map(|()| true),
+        Command::Table(arguments) => {
+            arguments.run();
+            Ok(true)
+        }
         Command::Curvature(CurvatureArguments { case, out }) => {
             curvature::run(&curvature::CurvatureOptions { case, out })
                 .map(|verdict| verdict != Verdict::Deviates)

@@ -82,12 +82,6 @@ impl<L> Engine<L> {
         }
         let options = config.block_options(extensions);
         let (blocks, table) = Blocks::discover(model, example, &options);
-        if let Some(parameters) = table.shared() {
-            return Err(InitError::SharedParameter { parameters });
-        }
-        if let Some(layer) = table.derived.first().cloned() {
-            return Err(InitError::DerivedWeight { layer });
-        }
         let unknown = options.unknown_paths(blocks.layers());
         if !unknown.is_empty() {
             return Err(InitError::UnknownLayers { paths: unknown });
@@ -95,29 +89,13 @@ impl<L> Engine<L> {
         if blocks.layers().is_empty() {
             return Err(InitError::NoLayers);
         }
-        // Running averages, those of a batch, the inverse in use, and the next ones.
-        let needed = table.memory_of_estimates() * (3 + candidates);
-        if needed > config.memory_limit {
-            return Err(InitError::Memory {
-                needed,
-                limit: config.memory_limit,
-                largest: table.largest(3),
-            });
-        }
+        check_table(&table)?;
+        config.check_memory(&table, candidates)?;
+        config.check_coverage(&table)?;
         let table = match config.structure {
             InverseStructure::BlockDiagonal => table,
             InverseStructure::BlockTridiagonal => table.with_chains(blocks.layers()),
         };
-        let parameters: Vec<String> = table.uncovered().map(str::to_owned).collect();
-        let strict = config.coverage == CoveragePolicy::Strict;
-        if strict && !table.biases_alone.is_empty() {
-            return Err(InitError::FrozenWeight {
-                parameters: table.biases_alone,
-            });
-        }
-        if strict && !parameters.is_empty() {
-            return Err(InitError::Uncovered { parameters });
-        }
         Ok(Self {
             config: config.clone(),
             loss,
@@ -152,6 +130,50 @@ impl<L> Engine<L> {
     fn due(&self, call: u64, period: u64) -> bool {
         let first = call <= self.config.initial_refreshes.max(1);
         first || call.saturating_sub(self.origin).is_multiple_of(period)
+    }
+}
+
+/// Refuses parameters that no block can be for.
+fn check_table(table: &ParameterTable) -> Result<(), InitError> {
+    if let Some(parameters) = table.shared() {
+        return Err(InitError::SharedParameter { parameters });
+    }
+    match table.derived.first().cloned() {
+        Some(layer) => Err(InitError::DerivedWeight { layer }),
+        None => Ok(()),
+    }
+}
+
+impl CurvatureConfig {
+    /// Refuses blocks that take more memory than they may, with so many inverses made in a refresh.
+    fn check_memory(&self, table: &ParameterTable, candidates: u64) -> Result<(), InitError> {
+        // Running averages, those of a batch, the inverse in use, and the next ones.
+        let needed = table.memory_of_estimates() * (3 + candidates);
+        if needed <= self.memory_limit {
+            return Ok(());
+        }
+        Err(InitError::Memory {
+            needed,
+            limit: self.memory_limit,
+            largest: table.largest(3),
+        })
+    }
+
+    /// Refuses trainable parameters without a block, where coverage is strict.
+    fn check_coverage(&self, table: &ParameterTable) -> Result<(), InitError> {
+        if self.coverage == CoveragePolicy::Report {
+            return Ok(());
+        }
+        let parameters = table.biases_alone.clone();
+        if !parameters.is_empty() {
+            return Err(InitError::FrozenWeight { parameters });
+        }
+        let parameters: Vec<String> = table.uncovered().map(str::to_owned).collect();
+        if parameters.is_empty() {
+            Ok(())
+        } else {
+            Err(InitError::Uncovered { parameters })
+        }
     }
 }
 

@@ -60,7 +60,8 @@ impl<const D: usize, K: Basic + Autodiff> Cases for Tensor<D, K> {
     }
 
     fn select(&self, cases: &[usize]) -> Self {
-        let indices: Vec<i64> = cases.iter().map(|&case| case as i64).collect();
+        let index = |&case: &usize| i64::try_from(case).unwrap_or(i64::MAX);
+        let indices: Vec<i64> = cases.iter().map(index).collect();
         let data = TensorData::new(indices, [cases.len()]);
         let indices = Tensor::<1, Int>::from_data(data, &self.device());
         self.clone().select(0, indices)

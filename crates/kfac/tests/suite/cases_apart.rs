@@ -112,7 +112,7 @@ fn the_order_of_a_batchs_cases_means_nothing() {
     let factor = |classes: &dyn Fn(usize) -> usize, subsets, fraction| {
         let rows = (0..CASES).map(|case| centre(classes(case)));
         let inputs = Tensor::cat(rows.collect(), 0) + normal([CASES, 6], 2);
-        let targets = (0..CASES).map(|case| classes(case) as i64);
+        let targets = (0..CASES).map(|case| i64::try_from(classes(case)).unwrap());
         let targets: Vec<i64> = targets.collect();
         let targets =
             Tensor::<1, burn::tensor::Int>::from_data(targets.as_slice(), &inputs.device());

@@ -29,6 +29,12 @@ fn optimizer<M: Network<Input = Tensor<2>, Output = Tensor<2>>>(model: &M) -> Kf
         .unwrap()
 }
 
+/// What becomes of a model.
+type Change = fn(TwoLayers) -> TwoLayers;
+
+/// Whether an error is the right one.
+type Expected = fn(&StepError) -> bool;
+
 #[test]
 fn a_step_on_another_model_is_refused_by_its_first_difference() {
     let loaded = |model: TwoLayers| model.load_record(TwoLayers::new([4, 5, 3], 9).into_record());
@@ -36,8 +42,7 @@ fn a_step_on_another_model_is_refused_by_its_first_difference() {
         last: model.last.no_grad(),
         ..model
     };
-    type Change = fn(TwoLayers) -> TwoLayers;
-    let changes: [(Change, fn(&StepError) -> bool); 4] = [
+    let changes: [(Change, Expected); 4] = [
         (
             loaded,
             |e| matches!(e, StepError::OtherParameter { parameter } if parameter == "hidden.weight"),
