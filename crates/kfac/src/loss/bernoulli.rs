@@ -7,7 +7,7 @@ use burn::tensor::{
 
 use super::{
     distribution::PredictiveDistribution,
-    numbers::{check_range, masked_product},
+    numbers::{check_range, with_masks},
 };
 use crate::{error::StepError, linalg::host, random::RandomStream};
 
@@ -35,9 +35,9 @@ impl PredictiveDistribution for Bernoulli {
 
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
         let softplus = relu(outputs.clone()) + outputs.clone().abs().neg().exp().log1p();
-        (softplus - masked_product(targets, outputs))
-            .sum_dim(1)
-            .squeeze_dim(1)
+        with_masks(targets, outputs, |product| {
+            (softplus.clone() - product).sum_dim(1).squeeze_dim(1)
+        })
     }
 
     fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {

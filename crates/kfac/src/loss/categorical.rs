@@ -7,7 +7,7 @@ use burn::tensor::{
 
 use super::{
     distribution::PredictiveDistribution,
-    numbers::{check_range, masked_product},
+    numbers::{check_range, with_masks},
 };
 use crate::{error::StepError, linalg::host, random::RandomStream};
 
@@ -40,10 +40,9 @@ impl PredictiveDistribution for Categorical {
     }
 
     fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        masked_product(targets, log_softmax(outputs, 1))
-            .sum_dim(1)
-            .neg()
-            .squeeze_dim(1)
+        with_masks(targets, log_softmax(outputs, 1), |product| {
+            product.sum_dim(1).neg().squeeze_dim(1)
+        })
     }
 
     fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
