@@ -5,7 +5,9 @@ use std::{
     io::{self, Write},
 };
 
-/// Writes a line. A reader that has gone is no fault: what was asked for goes on, in files.
-pub(crate) fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+/// Writes a text and ends its last line. A reader that has gone is no fault: what was asked for goes on, in
+/// files.
+pub(crate) fn say(text: impl Display) {
+    let text = text.to_string();
+    let _ = writeln!(io::stdout(), "{}", text.trim_end_matches('\n'));
 }

@@ -30,7 +30,7 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "M", value_delimiter = ',', default_values_t = [1000, 4000], value_parser = count::<usize>())]
     batch: Vec<usize>,
     /// Rounds of one period, 20 steps, each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count::<u16>())]
     rounds: u16,
     #[command(flatten)]
     kfac: KfacArguments,
@@ -52,7 +52,7 @@ impl BenchArguments {
         let label = format!("{}-bench", options.task.label());
         let folder = output_folder(self.run.out.as_deref(), &label)?;
         let bench = bench::run(&options, &data)?;
-        say(bench.to_string().trim_end());
+        say(&bench);
         let path = folder.join("bench.json");
         files::write_json(&path, &bench)?;
         say(format_args!("\nthe same as JSON: {}", path.display()));

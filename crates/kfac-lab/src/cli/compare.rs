@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     options::{KfacArguments, RunArguments},
     train::run,
-    values::positive,
+    values::{count, positive},
 };
 use crate::{
     charts::{self, Captions, Plotted},
@@ -38,7 +38,7 @@ pub(super) struct CompareArguments {
     #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = positive)]
     seconds: f64,
     /// Evaluations of each run on all cases; on a large data set they take longer than the training
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = count::<u16>())]
     evaluations: u16,
     /// What to compare K-FAC with: any of nag, adam, sgd, kfac-jax, torch-nag, torch-adam
     ///
@@ -92,7 +92,7 @@ impl CompareArguments {
             error_name: task.loss.error_name(),
             seconds: self.seconds,
         };
-        say(format_args!("\n{}", comparison.to_string().trim_end()));
+        say(format_args!("\n{comparison}"));
         say(format_args!("run folder: {}", folder.display()));
         Ok(())
     }

@@ -155,8 +155,7 @@ impl TableArguments {
         } else {
             ScaleShiftBlock::Diagonal
         };
-        let table = self.network.table(sharing, scale_shift);
-        say(table.to_string().trim_end());
+        say(self.network.table(sharing, scale_shift));
     }
 }
 

@@ -134,7 +134,7 @@ impl TrainArguments {
         let name = format!("{}-{}", options.task.label(), options.method.name());
         let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
         let outcome = run(&options, &data, &mut folder)?;
-        say(outcome.summary.to_string().trim_end());
+        say(&outcome.summary);
         say(format_args!("run folder: {}", folder.path().display()));
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Called<'_> {
 
 impl Link {
     fn add(&mut self, this: &Called<'_>, next: &Called<'_>, pass: Pass) {
-        if !self.wanted || this.uses.is_empty() || next.uses.is_empty() {
+        if this.uses.is_empty() || next.uses.is_empty() {
             return;
         }
         let activation = || {
@@ -143,8 +143,10 @@ impl<'a> BatchSums<'a> {
         let called: Vec<_> = layers.map(|(layer, uses)| Called { layer, uses }).collect();
         for (link, pair) in self.links.iter_mut().zip(called.windows(2)) {
             if let [this, next] = pair {
-                let fault = [this, next].into_iter().find_map(Called::fault);
-                if let Some(fault) = fault.filter(|_| link.wanted) {
+                if !link.wanted {
+                    continue;
+                }
+                if let Some(fault) = [this, next].into_iter().find_map(Called::fault) {
                     self.fault = Some(fault);
                     return;
                 }

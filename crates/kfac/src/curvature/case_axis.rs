@@ -37,15 +37,17 @@ pub(crate) fn check_case_axis<M: Network>(
     let pass = |cases: &[usize]| inputs_of(layers, &model, inputs.select(cases));
     let (both, apart) = (pass(&[0, cases - 1]), [pass(&[0]), pass(&[cases - 1])]);
     for (index, layer) in layers.iter().enumerate() {
-        let own = |pass: &CapturedPass| pass.layers[index].is_empty();
-        if layer.action == ParameterAction::Alone || own(&both) {
+        if layer.action == ParameterAction::Alone || both.layers[index].is_empty() {
             continue;
         }
         let same = |case: usize| {
             let together = features(layer, &both.layers[index], case);
             let alone = features(layer, &apart[case].layers[index], 0);
-            let pairs = together.zip(alone);
-            pairs.is_some_and(|(together, alone)| agree(&together, &alone))
+            // Inputs that are not finite are refused elsewhere, by what they make.
+            together.zip(alone).is_some_and(|(together, alone)| {
+                let mut groups = together.iter().zip(&alone);
+                groups.all(|(together, alone)| host::agree(together, alone, TOLERANCE))
+            })
         };
         if !(both.layers[index].cases() == 2 && same(0) && same(1)) {
             return Err(StepError::CaseAxis {
@@ -67,16 +69,4 @@ fn inputs_of<M: Network>(layers: &Layers, model: &M, inputs: M::Input) -> Captur
 /// The inputs of a layer at all positions of a case; `None` where it did not see that many.
 fn features(layer: &Layer, uses: &LayerUses, case: usize) -> Option<Vec<Tensor<3>>> {
     (case < uses.cases()).then(|| uses.features(layer, &(case..case + 1)))
-}
-
-fn agree(a: &[Tensor<3>], b: &[Tensor<3>]) -> bool {
-    a.iter().zip(b).all(|(a, b)| {
-        if a.dims() != b.dims() {
-            return false;
-        }
-        let rows = |tensor: &Tensor<3>| tensor.clone().flatten::<2>(0, 1);
-        let (difference, size) = (host::norm(&(rows(a) - rows(b))), host::norm(&rows(b)));
-        // Inputs that are not finite are refused elsewhere, by what they make.
-        difference <= TOLERANCE * size || !difference.is_finite()
-    })
 }

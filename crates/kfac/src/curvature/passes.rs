@@ -105,31 +105,33 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
             FisherEstimate::MonteCarlo => {
                 let kind = pass(sample == 0, GradientKind::Sampled { sample });
                 let seed = |outputs: O, part: &Batch<M::Input, T>| {
-                    let gradient = self.loss.sampled_gradient(outputs.clone(), random);
+                    self.check(kind, &outputs, &part.targets)?;
+                    let gradient = self.loss.sampled_gradient(outputs, random);
                     let gradient = of_samples(self.samples, gradient);
-                    self.root_weighted(&outputs, gradient, &part.targets)
+                    Ok(self.root_weighted(gradient, &part.targets))
                 };
                 round.run(seed, |captured| take(captured, kind))?;
             }
             FisherEstimate::Empirical => {
                 let loss = self.given.ok_or(StepError::EmpiricalOfOwnObjective)?;
+                let kind = pass(true, GradientKind::Given);
                 let seed = |outputs: O, part: &Batch<M::Input, T>| {
-                    loss.check(&outputs, &part.targets)?;
+                    self.check(kind, &outputs, &part.targets)?;
                     Ok(loss.gradient(outputs, part.targets.clone()))
                 };
-                let kind = pass(true, GradientKind::Given);
                 round.run(seed, |captured| take(captured, kind))?;
             }
             FisherEstimate::Exact => {
                 let mut column = 0;
                 loop {
                     // Burn's graph cannot be walked twice, so each column has a forward pass of its own.
-                    let seed = |outputs: O, part: &Batch<M::Input, T>| {
-                        let unit = unit(&outputs, column);
-                        let product = self.loss.factor_product(outputs.clone(), unit);
-                        self.root_weighted(&outputs, product, &part.targets)
-                    };
                     let kind = pass(column == 0, GradientKind::Given);
+                    let seed = |outputs: O, part: &Batch<M::Input, T>| {
+                        self.check(kind, &outputs, &part.targets)?;
+                        let unit = unit(&outputs, column);
+                        let product = self.loss.factor_product(outputs, unit);
+                        Ok(self.root_weighted(product, &part.targets))
+                    };
                     let d_out = round.run(seed, |captured| take(captured, kind))?;
                     column += 1;
                     if column >= d_out {
@@ -141,13 +143,20 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         Ok(())
     }
 
+    /// Refuses targets that do not go with the outputs, in the first pass over their cases.
+    fn check(&self, kind: Pass, outputs: &O, targets: &T) -> Result<(), StepError> {
+        match self.given {
+            Some(loss) if kind.first => loss.check(outputs, targets),
+            _ => Ok(()),
+        }
+    }
+
     /// Vectors in the space of the outputs, weighted as the targets weigh their cases.
-    fn root_weighted(&self, outputs: &O, vectors: O, targets: &T) -> Result<O, StepError> {
-        let Some(loss) = self.given else {
-            return Ok(vectors);
-        };
-        loss.check(outputs, targets)?;
-        Ok(loss.root_weighted(vectors, targets))
+    fn root_weighted(&self, vectors: O, targets: &T) -> O {
+        match self.given {
+            Some(loss) => loss.root_weighted(vectors, targets),
+            None => vectors,
+        }
     }
 }
 

@@ -108,14 +108,14 @@ pub struct CurvatureConfig {
     /// take 1.6 GB, and their inversion hours.
     #[config(default = 4_294_967_296)]
     pub memory_limit: u64,
-    /// Seed of the sampled targets and of the subsets. The same seed, device and thread count give the same bits.
+    /// Seed of the sampled targets and of the subsets. The same seed, device and thread count give the
+    /// same bits.
     #[config(default = 0)]
     pub seed: u64,
 }
 
 /// Which cases of a batch the factors are estimated from, and which the quadratic model uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum Subsets {
     /// Cases drawn from the whole batch, spread evenly over it: the order of the cases means nothing.

@@ -18,7 +18,7 @@ use crate::{
     damping::DampingRule,
     error::StepError,
     inverse::InverseStructure,
-    network::{Cases, Layers, ParameterTable},
+    network::{Cases, FrozenLater, Layers, ParameterTable},
 };
 
 /// The curvature of a model: what both optimizers share.
@@ -111,6 +111,19 @@ impl<L> Engine<L> {
         self.blocks.layers()
     }
 
+    /// Refuses a model that is not the one that the engine was made for; parameters may have been frozen.
+    pub(crate) fn check_model<M: Module>(&self, model: &M) -> Result<(), StepError> {
+        self.table.check(model, FrozenLater::LeftAlone)
+    }
+
+    /// Refuses a model that is not the one that the engine was made for, or of which less can be trained.
+    pub(crate) fn check_trained<M: Module>(&self, model: &M) -> Result<(), StepError> {
+        if !has_autodiff(model) {
+            return Err(StepError::NoAutodiff);
+        }
+        self.table.check(model, FrozenLater::Refused)
+    }
+
     /// Whether the inverse is refreshed in a call, counted from one.
     pub(crate) fn refreshes(&self, call: u64) -> bool {
         self.due(call, self.config.inverse_period)
@@ -174,25 +187,6 @@ impl CurvatureConfig {
         } else {
             Err(InitError::Uncovered { parameters })
         }
-    }
-}
-
-impl<L> Engine<L> {
-    /// Refuses a model that is not the one that the engine was made for; see [`ParameterTable::check`].
-    pub(crate) fn check_model<M: Module>(
-        &self,
-        model: &M,
-        all_trained: bool,
-    ) -> Result<(), StepError> {
-        self.table.check(model, all_trained)
-    }
-
-    /// The same for a model that is to be trained.
-    pub(crate) fn check_trained<M: Module>(&self, model: &M) -> Result<(), StepError> {
-        if !has_autodiff(model) {
-            return Err(StepError::NoAutodiff);
-        }
-        self.check_model(model, true)
     }
 }
 

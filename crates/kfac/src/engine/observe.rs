@@ -12,7 +12,7 @@ use crate::{
     random::{Purpose, RandomStream},
 };
 
-/// A model and the cases that its curvature is estimated from.
+/// A model and the batch from some of whose cases its curvature is estimated.
 #[derive(Clone, Copy)]
 pub(crate) struct Sample<'a, M: Network, T> {
     pub(crate) model: &'a M,
@@ -80,8 +80,9 @@ impl<L> Engine<L> {
         if !self.observes(number, refreshes) {
             return Ok((state.clone(), observed));
         }
+        let batch = self.statistics_subset(sample.batch, number, 1);
         if state.statistics.updates == 0 {
-            check_case_axis(self.blocks.layers(), sample.model, &sample.batch.inputs)?;
+            check_case_axis(self.blocks.layers(), sample.model, &batch.inputs)?;
         }
         let mut watch = Stopwatch::start();
         let config = &self.config;
@@ -99,12 +100,12 @@ impl<L> Engine<L> {
             chunk_size: config.chunk_size,
             given: sample.given,
         };
-        passes.over(sample.model, sample.batch, &mut random, |captured, pass| {
+        passes.over(sample.model, &batch, &mut random, |captured, pass| {
             observed.passes += watch.lap();
             sums.accumulate(captured, pass);
             observed.factors += watch.lap();
         })?;
-        let cases = sample.batch.len();
+        let cases = batch.len();
         observed.unreached = sums.unreached();
         let former = (reach == Reach::Some).then(|| state.factors());
         let (factors, correction) = sums.factors(cases, former)?;

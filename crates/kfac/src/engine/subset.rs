@@ -27,6 +27,22 @@ impl Share {
 }
 
 impl<L> Engine<L> {
+    /// S₁: the cases of a batch that the statistics are made from, at least so many.
+    pub(crate) fn statistics_subset<I: Cases, T: Cases>(
+        &self,
+        batch: &Batch<I, T>,
+        number: u64,
+        at_least: usize,
+    ) -> Batch<I, T> {
+        let share = Share {
+            fraction: self.config.statistics_fraction,
+            at_least,
+            purpose: Purpose::StatisticsSubset,
+            number,
+        };
+        self.subset(batch, share)
+    }
+
     /// The subset of a batch.
     pub(crate) fn subset<I: Cases, T: Cases>(
         &self,

@@ -94,6 +94,26 @@ pub(crate) fn at_least_single(tensor: Tensor<2>) -> Tensor<2> {
     }
 }
 
+/// The relative rounding error of a precision.
+pub(crate) fn machine_epsilon(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::EPSILON,
+        DType::F16 => 9.77e-4,
+        DType::BF16 => 7.81e-3,
+        _ => f64::from(f32::EPSILON),
+    }
+}
+
+/// Whether two tensors have the same shape and, relative to the size of the second, elements that differ by
+/// no more than a tolerance. A difference that is not finite tells nothing, and counts as none.
+pub(crate) fn agree<const D: usize>(a: &Tensor<D>, b: &Tensor<D>, tolerance: f64) -> bool {
+    if a.dims() != b.dims() {
+        return false;
+    }
+    let difference = norm(&(a.clone() - b.clone()));
+    difference <= tolerance * norm(b) || !difference.is_finite()
+}
+
 /// The Euclidean norm of all elements, accumulated like [`sum`].
 pub(crate) fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
     sum(tensor.clone() * tensor.clone()).sqrt()

@@ -9,6 +9,7 @@ use burn::{
 
 use super::{
     layer::{Layer, ParameterAction},
+    values::values_of,
     vector::ParameterVector,
 };
 
@@ -74,9 +75,9 @@ impl Layers {
 
     /// The parameters `θ` of the layers.
     pub fn parameters<M: Module>(&self, model: &M) -> ParameterVector {
-        let mut values = Values::default();
-        model.visit(&mut values);
-        self.assemble(&mut values.0)
+        let values = values_of(model).into_iter();
+        let mut values = values.map(|(id, value)| (id, value.elements)).collect();
+        self.assemble(&mut values)
     }
 
     /// The gradients of the layers' parameters, taken out of `gradients`; zero where there is none.
@@ -105,7 +106,7 @@ impl Layers {
 
     /// The model with the layers' parameters replaced; all others are left as they are.
     pub fn with_parameters<M: Module>(&self, model: M, vector: &ParameterVector) -> M {
-        model.map(&mut self.writer(vector, Others::Keep))
+        with_values(model, self.by_parameter(vector))
     }
 
     /// The model with leaves of its own for the layers' parameters, and no gradient for all others: its
@@ -163,17 +164,6 @@ impl ModuleVisitor for FirstDevice {
     }
 }
 
-#[derive(Default)]
-struct Values(HashMap<ParamId, Tensor<1>>);
-
-impl ModuleVisitor for Values {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val().inner();
-        let size = value.shape().num_elements();
-        self.0.insert(param.id, value.reshape([size]));
-    }
-}
-
 struct TakenGradients<'a> {
     gradients: &'a mut Gradients,
     values: HashMap<ParamId, Tensor<1>>,
@@ -188,6 +178,12 @@ impl ModuleVisitor for TakenGradients<'_> {
             .unwrap_or_else(|| value.inner().zeros_like());
         self.values.insert(param.id, gradient.reshape([size]));
     }
+}
+
+/// The model with values for some parameters, by their identities; all others are left as they are.
+pub(super) fn with_values<M: Module>(model: M, values: HashMap<ParamId, Tensor<1>>) -> M {
+    let others = Others::Keep;
+    model.map(&mut Writer { values, others })
 }
 
 enum Others {

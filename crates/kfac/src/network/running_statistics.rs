@@ -1,13 +1,12 @@
 //! The running statistics of a model's batch normalisations.
 
-use std::collections::HashMap;
+use burn::{module::Module, tensor::Tensor};
 
-use burn::{
-    module::{Module, ModuleMapper, Param, ParamId},
-    tensor::Tensor,
+use super::{
+    layers::{Layers, with_values},
+    table::ParameterTable,
+    values::values_of,
 };
-
-use super::{layers::Layers, table::ParameterTable, values::values_of};
 
 /// The statistics in the order of the model's fields: a record keeps no identity of them.
 #[derive(Clone, Debug, Default)]
@@ -39,24 +38,6 @@ impl RunningStatistics {
     pub(crate) fn write<M: Module>(&self, model: M) -> M {
         let ids = ParameterTable::of(&model).running_statistics();
         let values = ids.into_iter().zip(self.0.iter().cloned()).collect();
-        model.map(&mut Writer(values))
-    }
-}
-
-struct Writer(HashMap<ParamId, Tensor<1>>);
-
-impl ModuleMapper for Writer {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(new) = self.0.remove(&param.id) else {
-            return param;
-        };
-        param.map(|old| {
-            let new = new.reshape(old.dims());
-            if old.is_autodiff() {
-                new.autodiff()
-            } else {
-                new
-            }
-        })
+        with_values(model, values)
     }
 }

@@ -83,6 +83,15 @@ impl ParameterRow {
     }
 }
 
+/// What becomes of a parameter that has a block and was frozen afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrozenLater {
+    /// Nothing: it has no gradient.
+    LeftAlone,
+    /// The step is refused, which would move it.
+    Refused,
+}
+
 /// Every float parameter of a model with what covers it; `Display` prints it as a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParameterTable {
@@ -173,54 +182,66 @@ impl ParameterTable {
     /// The paths of the first parameter that has several.
     pub(crate) fn shared(&self) -> Option<Vec<String>> {
         let paths_of = |id: ParamId| {
-            let own = self.parameters.iter().zip(&self.rows);
-            let own = own.filter(move |((other, _), _)| *other == id);
+            let own = self.identified().filter(move |(other, _)| *other == id);
             own.map(|(_, row)| row.path.clone()).collect::<Vec<_>>()
         };
-        let parameters = self.parameters.iter().zip(&self.rows);
-        let mut trained = parameters.filter(|(_, row)| row.coverage == Coverage::Uncovered);
-        trained.find_map(|((id, _), _)| Some(paths_of(*id)).filter(|paths| paths.len() > 1))
+        let mut trained = self
+            .identified()
+            .filter(|(_, row)| row.coverage == Coverage::Uncovered);
+        trained.find_map(|(id, _)| Some(paths_of(id)).filter(|paths| paths.len() > 1))
+    }
+
+    /// The rows, each with the identity of its parameter.
+    fn identified(&self) -> impl Iterator<Item = (ParamId, &ParameterRow)> {
+        let identities = self.parameters.iter().map(|(id, _)| *id);
+        identities.zip(&self.rows)
+    }
+
+    /// The row of a parameter.
+    fn row(&self, parameter: ParamId) -> Option<&ParameterRow> {
+        self.paths.get(&parameter).map(|&row| &self.rows[row])
     }
 
     /// Refuses a model whose parameters are not those of the table: other identities, shapes or
-    /// precisions, or trained where the table says frozen; with `all_trained` also frozen where it has a block.
+    /// precisions, trained where the table says frozen, or the other way round where that is refused.
     ///
     /// # Errors
     ///
     /// [`StepError`] that names the first difference.
-    pub(crate) fn check<M: Module>(&self, model: &M, all_trained: bool) -> Result<(), StepError> {
+    pub(crate) fn check<M: Module>(
+        &self,
+        model: &M,
+        frozen_later: FrozenLater,
+    ) -> Result<(), StepError> {
         let found = Self::of(model);
         let ours = self.parameters.iter().zip(&self.rows);
         // Running statistics have no identity that a record keeps.
         let parameters = ours.filter(|(_, row)| row.coverage != Coverage::Statistics);
         for ((id, dtype), row) in parameters {
-            let parameter = || row.path.clone();
+            let parameter = row.path.clone();
             let Some(&own) = found.paths.get(id) else {
-                return Err(StepError::OtherParameter {
-                    parameter: parameter(),
-                });
+                return Err(StepError::OtherParameter { parameter });
             };
             let (other, (_, precision)) = (&found.rows[own], found.parameters[own]);
             if other.shape != row.shape {
                 return Err(StepError::ParameterShape {
-                    parameter: parameter(),
+                    parameter,
                     expected: row.shape.clone(),
                     found: other.shape.clone(),
                 });
             }
             if precision != *dtype {
                 return Err(StepError::ParameterPrecision {
-                    parameter: parameter(),
+                    parameter,
                     expected: format!("{dtype:?}"),
                     found: format!("{precision:?}"),
                 });
             }
-            let parameter = parameter();
             match (&row.coverage, &other.coverage) {
                 (Coverage::Frozen, Coverage::Uncovered) => {
                     return Err(StepError::Unfrozen { parameter });
                 }
-                (Coverage::Block(_), Coverage::Frozen) if all_trained => {
+                (Coverage::Block(_), Coverage::Frozen) if frozen_later == FrozenLater::Refused => {
                     return Err(StepError::Frozen { parameter });
                 }
                 _ => {}
@@ -231,9 +252,9 @@ impl ParameterTable {
 
     /// The identities of the running statistics.
     pub(crate) fn running_statistics(&self) -> Vec<ParamId> {
-        let parameters = self.parameters.iter().zip(&self.rows);
-        let statistics = parameters.filter(|(_, row)| row.coverage == Coverage::Statistics);
-        statistics.map(|((id, _), _)| *id).collect()
+        let rows = self.identified();
+        let statistics = rows.filter(|(_, row)| row.coverage == Coverage::Statistics);
+        statistics.map(|(id, _)| id).collect()
     }
 
     pub(crate) fn has_running_statistics(&self) -> bool {
@@ -244,14 +265,13 @@ impl ParameterTable {
 
     /// Whether a parameter is the model's and not frozen.
     pub(crate) fn trained(&self, parameter: ParamId) -> bool {
-        let row = self.paths.get(&parameter);
-        row.is_some_and(|&row| self.rows[row].coverage != Coverage::Frozen)
+        let row = self.row(parameter);
+        row.is_some_and(|row| row.coverage != Coverage::Frozen)
     }
 
     /// The path of a parameter; empty where the model has none of this identity.
     pub(crate) fn path(&self, parameter: ParamId) -> &str {
-        let row = self.paths.get(&parameter);
-        row.map_or("", |&row| self.rows[row].path.as_str())
+        self.row(parameter).map_or("", |row| row.path.as_str())
     }
 }
 

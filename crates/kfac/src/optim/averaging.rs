@@ -82,7 +82,7 @@ impl IterateAverage {
     }
 
     /// Takes in the iterate that iteration `k` ended with.
-    pub(super) fn update(&mut self, iteration: u64, iterate: &Iterate) {
+    pub(super) fn update(&mut self, iteration: u64, iterate: impl FnOnce() -> Iterate) {
         let IterateAveraging::From { start, cap } = self.setting else {
             return;
         };
@@ -91,8 +91,8 @@ impl IterateAverage {
         }
         let xi = old_weight(iteration - start + 1, cap);
         self.average = Some(match &self.average {
-            Some(average) => average.mixed(iterate, xi),
-            None => iterate.clone(),
+            Some(average) => average.mixed(&iterate(), xi),
+            None => iterate(),
         });
     }
 

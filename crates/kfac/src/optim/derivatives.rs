@@ -1,6 +1,6 @@
 //! Directional derivatives of the network's outputs (appendix C).
 
-use burn::tensor::{Bool, DType, Tensor};
+use burn::tensor::{Bool, Tensor};
 
 use super::config::DirectionalDerivatives;
 use crate::{
@@ -60,7 +60,7 @@ pub fn directional_derivatives<M: Network>(
             Some(masked) => moved.into_rows().mask_fill(masked.clone(), 0.0),
         }
     };
-    let epsilon = machine_epsilon(rows.dtype());
+    let epsilon = host::machine_epsilon(rows.dtype());
     let parameter_norm = parameters.norm();
     let output_norm = host::norm(&rows);
     let difference = |direction: &ParameterVector| {
@@ -111,15 +111,5 @@ fn without_masks(rows: Tensor<2>) -> (Tensor<2>, Option<Tensor<2, Bool>>) {
         (rows.mask_fill(masked.clone(), 0.0), Some(masked))
     } else {
         (rows, None)
-    }
-}
-
-/// The relative rounding error of a precision.
-pub(super) fn machine_epsilon(dtype: DType) -> f64 {
-    match dtype {
-        DType::F64 => f64::EPSILON,
-        DType::F16 => 9.77e-4,
-        DType::BF16 => 7.81e-3,
-        _ => f64::from(f32::EPSILON),
     }
 }

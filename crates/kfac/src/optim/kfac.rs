@@ -15,14 +15,12 @@ use super::{
 };
 use crate::{
     blocks::FactorSet,
-    capture::{BatchStatistics, Network, Origin, with_own_statistics},
+    capture::{BatchStatistics, Network, with_own_statistics},
     damping::LambdaRule,
-    engine::Share,
     error::StepError,
     inverse::FisherInverse,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, Layers, ParameterTable, check_batch},
-    random::Purpose,
 };
 
 /// The running statistics of batch normalisations are told by no more cases than this, at once.
@@ -126,59 +124,41 @@ impl<L> Kfac<L> {
         if self.state.iteration == 0 && !repeats(model, &task.batch.inputs) {
             return Err(StepError::NoiseInForwardPass);
         }
-        if !self.layers().normalises() {
-            return self.attempt_from(model, model, task);
-        }
-        let normalised = with_own_statistics(model);
-        let origins = self.move_running_statistics(&normalised, task.batch);
-        let mut advance = self.attempt_from(&normalised, &with_own_statistics(model), task)?;
-        advance.state.origins = origins;
-        Ok(advance)
-    }
-
-    fn attempt_from<M, T, O>(
-        &self,
-        model: &M,
-        former: &M,
-        task: &Task<'_, M, T, O>,
-    ) -> Result<Advance<M>, StepError>
-    where
-        L: Likelihood<M::Output>,
-        M: Network,
-        T: Cases,
-        O: StepObjective<M, T>,
-    {
-        match self.attempt(&self.state, model, task) {
+        let (state, start) = self.normalised(model, task.batch);
+        match self.attempt(&state, &start, task) {
             Err(error @ StepError::NonFinite { .. }) => {
-                self.attempt_before_last_step(former, task).ok_or(error)
+                self.attempt_before_last_step(model, task).ok_or(error)
             }
             attempt => attempt,
         }
     }
 
-    /// Moves the running statistics of batch normalisations by those of some of the batch's cases.
-    fn move_running_statistics<M: Network, T: Cases>(
+    /// The state and the model that a step starts from: the running statistics of batch normalisations are
+    /// the model's own, and moved by those of some of the batch's cases.
+    fn normalised<M: Network, T: Cases>(
         &self,
         model: &M,
         batch: &Batch<M::Input, T>,
-    ) -> Vec<Origin> {
-        let config = self.config();
-        let iteration = self.state.iteration + 1;
-        let share = Share {
-            fraction: config.curvature.statistics_fraction,
-            at_least: config.model_min_cases,
-            purpose: Purpose::StatisticsSubset,
-            number: iteration,
-        };
-        let cases = self.setup.engine.subset(batch, share).inputs;
+    ) -> (State, M) {
+        let mut state = self.state.clone();
+        if !self.layers().normalises() {
+            return (state, model.clone());
+        }
+        let model = with_own_statistics(model);
+        let iteration = state.iteration + 1;
+        let at_least = self.config().model_min_cases;
+        let cases = self
+            .setup
+            .engine
+            .statistics_subset(batch, iteration, at_least)
+            .inputs;
         let cases = cases.slice(0..cases.len().min(NORMALISED_CASES));
-        let statistics = BatchStatistics::of(model, cases.detached());
-        let origins = match self.state.iteration {
-            0 => statistics.origins(),
-            _ => self.state.origins.clone(),
-        };
-        statistics.move_running(iteration, &origins);
-        origins
+        let statistics = BatchStatistics::of(&model, cases.detached());
+        if state.iteration == 0 {
+            state.origins = statistics.origins();
+        }
+        statistics.move_running(iteration, &state.origins);
+        (state, model)
     }
 
     fn attempt<M, T, O>(
@@ -219,7 +199,8 @@ impl<L> Kfac<L> {
     {
         let last_step = self.state.previous_step.as_ref()?;
         let parameters = self.layers().parameters(model).add_scaled(last_step, -1.0);
-        let model = self.layers().with_parameters(model.clone(), &parameters);
+        let model = with_own_statistics(model);
+        let model = self.layers().with_parameters(model, &parameters);
         let state = State {
             lambda: self.setup.rule.taken_back(self.state.lambda),
             previous_step: None,
@@ -252,7 +233,7 @@ impl<L> Kfac<L> {
     where
         L: Loss<M::Output, T>,
     {
-        self.setup.engine.check_model(model, false)?;
+        self.setup.engine.check_model(model)?;
         self.mean_loss()
             .value(model, &self.layers().parameters(model), batch)
     }
@@ -303,9 +284,9 @@ impl<L> Kfac<L> {
     ///
     /// Running statistics of batch normalisations are averaged in the same way, and are the model's own.
     pub fn averaged_model<M: Network>(&self, model: &M) -> Option<M> {
-        self.setup.engine.check_model(model, false).ok()?;
+        self.setup.engine.check_model(model).ok()?;
         let mut average = self.state.average.clone();
-        average.update(self.state.iteration, &Iterate::of(self.layers(), model));
+        average.update(self.state.iteration, || Iterate::of(self.layers(), model));
         let average = average.get()?;
         Some(average.write(self.layers(), with_own_statistics(model)))
     }

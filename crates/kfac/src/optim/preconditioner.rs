@@ -8,12 +8,11 @@ use super::{
 use crate::{
     blocks::{FactorRepair, FactorSet},
     capture::Network,
-    engine::{Engine, Observation, Reach, Refresh, RefreshPoint, Sample, Share},
+    engine::{Engine, Observation, Reach, Refresh, RefreshPoint, Sample},
     error::{Quantity, StepError},
     inverse::FisherInverse,
     loss::Loss,
     network::{Batch, Cases, Layers, ParameterTable, ParameterVector, check_batch},
-    random::Purpose,
 };
 
 /// K-FAC as a preconditioner in front of any of Burn's optimizers; made by
@@ -104,9 +103,9 @@ impl<L> Preconditioner<L> {
     /// Takes a batch into the statistics, and refreshes the inverse, where these are due.
     ///
     /// Call it once an iteration, with the training batch or a part of it ([`Batch::slice`]). The
-    /// targets give the weights of the cases; beyond that only the empirical Fisher reads them. The model stays as it is: batch normalisations are used with
-    /// their running statistics, which a training forward pass with [`Tape::off`](crate::Tape::off)
-    /// moves.
+    /// targets give the weights of the cases; beyond that only the empirical Fisher reads them. The model
+    /// stays as it is: batch normalisations are used with their running statistics, which a training
+    /// forward pass with [`Tape::off`](crate::Tape::off) moves.
     ///
     /// # Errors
     ///
@@ -128,20 +127,13 @@ impl<L> Preconditioner<L> {
         L: Loss<M::Output, T>,
     {
         check_batch(batch)?;
-        self.engine.check_model(model, false)?;
+        self.engine.check_model(model)?;
         let call = self.state.observations + 1;
         let refreshes = self.engine.refreshes(call);
         let gamma = self.config.gamma();
-        let share = Share {
-            fraction: self.config.curvature.statistics_fraction,
-            at_least: 1,
-            purpose: Purpose::StatisticsSubset,
-            number: call,
-        };
-        let subset = self.engine.subset(batch, share);
         let sample = Sample {
             model,
-            batch: &subset,
+            batch,
             given: Some(&self.engine.loss),
         };
         let observation = Observation {

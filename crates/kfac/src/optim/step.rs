@@ -3,7 +3,6 @@
 use super::{
     averaging::Iterate,
     config::{KfacConfig, Momentum},
-    derivatives::machine_epsilon,
     objective::StepObjective,
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
@@ -21,6 +20,7 @@ use crate::{
     },
     error::{Quantity, StepError},
     inverse::{DampedInverse, FisherInverse},
+    linalg::host,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, ParameterVector},
     random::Purpose,
@@ -125,17 +125,9 @@ where
     /// Section 5: the running factors with those of the subset S₁ taken in, and the last inverse with
     /// the eigenvalues that the subset corrects.
     fn observe(&self) -> Result<(EngineState, Observed), StepError> {
-        let fraction = self.config().curvature.statistics_fraction;
-        let share = Share {
-            fraction,
-            at_least: 1,
-            purpose: Purpose::StatisticsSubset,
-            number: self.iteration(),
-        };
-        let subset = self.setup.engine.subset(self.batch, share);
         let sample = Sample {
             model: self.model,
-            batch: &subset,
+            batch: self.batch,
             given: self.given,
         };
         let observation = Observation {
@@ -255,7 +247,7 @@ where
                 after: self.objective.value(&path.model, &path.end, self.batch)?,
                 model_change,
                 l2: self.config().l2,
-                precision: machine_epsilon(path.start.dtype()),
+                precision: host::machine_epsilon(path.start.dtype()),
             })
         } else {
             None
@@ -324,11 +316,10 @@ where
             engine.inverse = Some(refreshed.inverse);
         }
         let mut average = self.state.average.clone();
-        let iterate = Iterate {
+        average.update(self.state.iteration, || Iterate {
             parameters: path.start,
             statistics: self.setup.engine.layers().running_statistics(self.model),
-        };
-        average.update(self.state.iteration, &iterate);
+        });
         let (model, previous_step) = match judgement.outcome() {
             StepOutcome::Taken => (path.model, Some(path.step)),
             StepOutcome::Rejected => (self.model.clone(), None),

@@ -3,7 +3,7 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{BatchNorm, BatchNormConfig, Linear},
+    nn::{BatchNormConfig, Linear},
     tensor::{DType, Tensor},
 };
 use kfac::{
@@ -12,7 +12,8 @@ use kfac::{
 };
 
 use crate::support::{
-    ROUNDING, TwoLayers, assert_near, bits, dense_layer, exact_config, host, normal, randomised,
+    Normalised, ROUNDING, TwoLayers, assert_near, bits, dense_layer, exact_config, host, normal,
+    randomised,
 };
 
 fn batch() -> Batch<Tensor<2>> {
@@ -159,14 +160,6 @@ fn memory_beyond_the_limit_is_refused_before_it_is_taken() {
     assert!(matches!(error, InitError::Memory { needed: n, .. } if n == needed));
 }
 
-/// A batch normalisation between two dense layers.
-#[derive(Module, Debug)]
-struct Normalised {
-    first: Linear,
-    normalisation: BatchNorm,
-    last: Linear,
-}
-
 impl Normalised {
     fn new() -> Self {
         let batch = batch();
@@ -184,17 +177,6 @@ impl Normalised {
             &self.normalisation.running_var,
         ]
         .map(|state| host::to_vec(&state.value().inner()))
-    }
-}
-
-impl Network for Normalised {
-    type Input = Tensor<2>;
-    type Output = Tensor<2>;
-
-    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
-        let hidden = tape.linear(&self.first, inputs);
-        let hidden = tape.batch_norm(&self.normalisation, hidden).tanh();
-        tape.linear(&self.last, hidden)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{BatchNorm, BatchNormConfig, Linear},
+    nn::{BatchNormConfig, Linear},
     tensor::{DType, Device, Tensor, TensorData},
 };
 use kfac::{
@@ -10,7 +10,7 @@ use kfac::{
     Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape,
 };
 
-use crate::support::{host, randomised};
+use crate::support::{Normalised, host, randomised};
 
 const INPUTS: usize = 3;
 const HIDDEN: usize = 4;
@@ -50,25 +50,6 @@ impl Network for Skipping {
         let hidden = tape.linear(&self.first, inputs).tanh();
         let hidden = self.middle.forward(hidden).tanh();
         tape.linear(&self.last, hidden)
-    }
-}
-
-/// A network with a batch normalisation.
-#[derive(Module, Debug)]
-struct Normalised {
-    first: Linear,
-    normalisation: BatchNorm,
-    last: Linear,
-}
-
-impl Network for Normalised {
-    type Input = Tensor<2>;
-    type Output = Tensor<2>;
-
-    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
-        let hidden = tape.linear(&self.first, inputs);
-        let normalised = tape.batch_norm(&self.normalisation, hidden);
-        tape.linear(&self.last, normalised)
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) use sequences::{
 };
 pub(crate) use setting::{Setting, cases, settings};
 pub(crate) use small_networks::{
-    SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, dense_layer, parameter,
+    Normalised, SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, dense_layer, parameter,
 };
 pub(crate) use training::{exact_config, run, sampled_config, trained, without_times};
 

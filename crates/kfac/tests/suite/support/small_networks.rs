@@ -3,7 +3,7 @@
 use burn::{
     module::{Module, Param},
     nn::{
-        Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
+        BatchNorm, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
         conv::{Conv1d, Conv1dConfig},
     },
     tensor::{DType, Device, Int, Tensor},
@@ -48,6 +48,25 @@ impl Network for TwoLayers {
 
     fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
         let hidden = tape.linear(&self.hidden, inputs).tanh();
+        tape.linear(&self.last, hidden)
+    }
+}
+
+/// A batch normalisation between two dense layers.
+#[derive(Module, Debug)]
+pub(crate) struct Normalised {
+    pub(crate) first: Linear,
+    pub(crate) normalisation: BatchNorm,
+    pub(crate) last: Linear,
+}
+
+impl Network for Normalised {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.first, inputs);
+        let hidden = tape.batch_norm(&self.normalisation, hidden).tanh();
         tape.linear(&self.last, hidden)
     }
 }
