@@ -75,6 +75,73 @@ pub enum StepError {
         /// What it gave.
         lambda: f64,
     },
+    /// A rule for the damping of your own gave what damps nothing.
+    #[error("the damping rule gave {value} as {quantity} of layer `{layer}`, expected {expected}")]
+    Damping {
+        /// Path of the layer.
+        layer: String,
+        /// What it gave: the balance, or a damping.
+        quantity: &'static str,
+        /// Its value.
+        value: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// A block structure of your own made something of another shape than the layer's.
+    #[error(
+        "the block structure of layer `{layer}` gave a {quantity} of shape {found:?}, expected {expected:?}"
+    )]
+    BlockShape {
+        /// Path of the layer.
+        layer: String,
+        /// A factor, or a product with the inverse.
+        quantity: &'static str,
+        /// The shape that it should have.
+        expected: [usize; 2],
+        /// Its shape.
+        found: [usize; 2],
+    },
+    /// The approximate inverse turns the gradient around: blocks or a damping of your own are not positive.
+    #[error(
+        "the gradient times the approximate inverse times the gradient is {value}, expected at least 0: \
+         the blocks and the damping of your own have to be positive definite"
+    )]
+    Indefinite {
+        /// The product.
+        value: f64,
+    },
+    /// The rows that a layer of your own says it saw do not go with its outputs.
+    #[error(
+        "layer `{layer}` has rows for {rows:?} cases and positions, but outputs for {outputs:?}: `rows` \
+         of `Tape::layer` has to return a row for each case and position of the output"
+    )]
+    LayerRows {
+        /// Path of the layer.
+        layer: String,
+        /// Cases and positions of its rows.
+        rows: [usize; 2],
+        /// Cases and positions of its outputs.
+        outputs: [usize; 2],
+    },
+    /// A gradient does not have the shape of its parameter.
+    #[error(
+        "the gradient of parameter `{parameter}` has the shape {found:?}, but the parameter {expected:?}: make \
+         gradients with `GradientsParams::from_grads` and this model"
+    )]
+    GradientShape {
+        /// Path of the parameter.
+        parameter: String,
+        /// The shape of the parameter.
+        expected: Vec<usize>,
+        /// The shape of the gradient.
+        found: Vec<usize>,
+    },
+    /// There is no gradient for any layer.
+    #[error(
+        "the gradients have none of the layers' parameters: make them with `GradientsParams::from_grads`, \
+         and from the model that the objective was evaluated with"
+    )]
+    NoGradients,
     /// A layer does not see the cases of a batch one after another.
     #[error(
         "layer `{layer}` does not see the cases of the batch along the first axis of its input, each with all \
@@ -170,6 +237,29 @@ pub enum StepError {
         /// The number of classes.
         classes: usize,
     },
+    /// A loss of your own is not one number for each case.
+    #[error(
+        "the loss has {losses} numbers for {cases} cases: it has to return the loss of each case, and \
+         neither their sum nor their mean"
+    )]
+    LossCount {
+        /// The numbers of the loss.
+        losses: usize,
+        /// The cases.
+        cases: usize,
+    },
+    /// One class, whose probability is always one.
+    #[error(
+        "the outputs have one class, which is always right: use `Bernoulli` for a single yes or no, or \
+         give the network an output for each class"
+    )]
+    OneClass,
+    /// The weight of a head is negative or not finite.
+    #[error("its weight is {weight}, expected a finite number of at least 0")]
+    HeadWeight {
+        /// The weight.
+        weight: f64,
+    },
     /// One of several heads is at fault.
     #[error("head `{head}`: {source}")]
     Head {
@@ -209,15 +299,6 @@ pub enum StepError {
         "the block structure of layer `{layer}` cannot make a block of the factors that it summed"
     )]
     NoBlock {
-        /// Path of the layer.
-        layer: String,
-    },
-    /// The model is not the one that the preconditioner was made for.
-    #[error(
-        "the model has no parameters of layer `{layer}`: initialise for this model, and again after \
-         loading a record"
-    )]
-    ParametersNotFound {
         /// Path of the layer.
         layer: String,
     },

@@ -205,7 +205,7 @@ impl Problem {
     ) -> Result<FisherInverse> {
         let gamma = damping.lambda.sqrt();
         let rule = DampingScheme::ExactTikhonov.rule();
-        let inverse = factors.damped_inverse(self.layers(), rule, InverseMethod::Eigen, gamma);
+        let inverse = factors.damped_inverse(self.layers(), rule, InverseMethod::Eigen, gamma)?;
         let correction = Correction {
             inverse: &inverse,
             eigenvalues: Eigenvalues::PerCase,
@@ -310,7 +310,7 @@ impl Curvature {
             "gradient": self.by_layer(|index| Some(in_rows(&gradient.blocks()[index]))),
             "blocks": self.blocks()?,
             "ekfac": self.ekfac()?,
-            "preconditioned": self.preconditioned(damping),
+            "preconditioned": self.preconditioned(damping)?,
         }))
     }
 
@@ -356,20 +356,20 @@ impl Curvature {
         Ok(Value::Object(all))
     }
 
-    fn preconditioned(&self, Damping { gamma, lambda }: Damping) -> Value {
+    fn preconditioned(&self, Damping { gamma, lambda }: Damping) -> Result<Value> {
         let layers = self.problem.layers();
         let solve = |scheme: DampingScheme, gamma| {
             let method = InverseMethod::Automatic;
             let inverse = self
                 .factors
-                .damped_inverse(layers, scheme.rule(), method, gamma);
-            inverse.multiply(&self.gradient.1)
+                .damped_inverse(layers, scheme.rule(), method, gamma)?;
+            Ok::<_, kfac::StepError>(inverse.multiply(&self.gradient.1))
         };
-        let factored = solve(DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }, gamma);
-        let exact = solve(DampingScheme::ExactTikhonov, lambda.sqrt());
+        let factored = solve(DampingScheme::FactoredTikhonov { pi: PiNorm::Trace }, gamma)?;
+        let exact = solve(DampingScheme::ExactTikhonov, lambda.sqrt())?;
         let pi = |index: usize| self.known(index).and_then(|factors| trace_pi(&factors));
         let is_product = |index: usize| pi(index).is_some();
-        json!({
+        Ok(json!({
             "factored_tikhonov_trace_pi": {
                 "gamma": gamma,
                 "pi": self.by_layer(pi),
@@ -381,6 +381,6 @@ impl Curvature {
                 "lambda": lambda,
                 "layers": self.by_layer(|index| Some(in_rows(&exact.blocks()[index]))),
             },
-        })
+        }))
     }
 }

@@ -11,7 +11,9 @@ use super::{
     },
     identity::IdentityInverse,
     magnitudes::Magnitudes,
-    moments::{Divisor, Finish, GradientKind, Moments, Pass, gradients_of_cases},
+    moments::{
+        Divisor, Finish, GradientKind, Moments, Pass, gradients_of_cases, squared_gradients,
+    },
     record::{Record, RecordError},
 };
 use crate::{
@@ -22,7 +24,8 @@ use crate::{
     network::{BlockDescription, Layer},
 };
 
-/// `diag(E[d ⊙ d])` with the gradient `d` of each case.
+/// `diag(E[d ⊙ d])` with the gradient `d` of each case: for layers that are too wide for any other block, as it
+/// is no larger than the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Diagonal;
 
@@ -57,8 +60,7 @@ impl BlockStructure for Diagonal {
     }
 
     fn moments(&self, layer: &Layer, uses: &LayerUses, _pass: Pass) -> Moments {
-        let d = gradients_of_cases(layer, uses);
-        moments(layer, d.clone() * d, Finish::Mean)
+        moments(squared_gradients(layer, uses), Finish::Mean)
     }
 
     fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
@@ -91,8 +93,8 @@ impl BlockStructure for SummedDiagonal {
     fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
         match pass.gradients {
             GradientKind::Sampled { sample } => {
-                let d = gradients_of_cases(layer, uses);
-                moments(layer, d, Finish::Square { sample })
+                let d = gradients_of_cases(layer, uses).sum_dim(0);
+                moments(d.reshape(layer.matrix_shape()), Finish::Square { sample })
             }
             // A row is a case: a parameter that shows sums only has passes over single cases here.
             GradientKind::Given => Diagonal.moments(layer, uses, pass),
@@ -112,11 +114,10 @@ impl BlockStructure for SummedDiagonal {
     }
 }
 
-/// The sum of the rows `[n, rows · d_out]` of all cases.
-fn moments(layer: &Layer, of_cases: Tensor<2>, finish: Finish) -> Moments {
+fn moments(sum: Tensor<2>, finish: Finish) -> Moments {
     Moments {
         inputs: Vec::new(),
-        gradients: vec![of_cases.sum_dim(0).reshape(layer.matrix_shape())],
+        gradients: vec![sum],
         divisor: Divisor::Cases,
         finish,
     }

@@ -55,6 +55,20 @@ impl dyn BlockEstimate {
         )
     }
 
+    /// The shape that the first factor should have that has not the one it was made of, or is a second moment
+    /// and not square; and its shape.
+    pub(crate) fn misshapen(&self, made_of: &[[usize; 2]]) -> Option<[[usize; 2]; 2]> {
+        let mut factors = self.factors().into_iter().zip(made_of);
+        factors.find_map(|(factor, made_of)| {
+            let found = factor.tensor.dims();
+            let expected = match factor.form {
+                FactorForm::SecondMoment => [made_of[0]; 2],
+                FactorForm::Diagonal => *made_of,
+            };
+            (found != expected).then_some([expected, found])
+        })
+    }
+
     /// The first factor with an element that is not finite, if any.
     pub(crate) fn non_finite(&self) -> Option<FactorKind> {
         let finite = |form, tensor: &Tensor<2>| match form {

@@ -36,6 +36,7 @@ pub use kronecker::{Kronecker, KroneckerFactors, KroneckerInverse};
 pub use layer_blocks::{BlockOptions, Blocks, ScaleShiftBlock};
 pub use magnitudes::Magnitudes;
 pub use moments::{Divisor, Finish, GradientKind, Moments, Pass};
+pub(crate) use moments::{elements_of_case, sum_of_squares};
 pub use one_hot::{OneHot, OneHotFactors, OneHotInverse};
 pub(crate) use products::{columns, in_basis, sandwich};
 pub use record::{Record, RecordError};

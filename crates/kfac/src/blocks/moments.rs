@@ -1,5 +1,7 @@
 //! The second moments of a layer, summed over the passes of a batch (section 5 and extensions).
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use super::products::columns;
@@ -204,6 +206,58 @@ fn by_group(layer: &Layer, gradients: &Tensor<2>) -> Vec<Tensor<2>> {
     let groups = layer.action.groups();
     let moment = |group| second_moment(columns(gradients, groups, group));
     (0..groups).map(moment).collect()
+}
+
+/// The sum over cases of the squares of each case's gradient, in the shape of the layer's matrix.
+pub(super) fn squared_gradients(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    match layer.action {
+        ParameterAction::Product { .. } | ParameterAction::Lookup => {
+            squares_of_products(layer, uses)
+        }
+        ParameterAction::Scale | ParameterAction::Alone => {
+            let d = gradients_of_scales(layer, uses);
+            let squares = d.clone() * d;
+            squares.sum_dim(0).reshape(layer.matrix_shape())
+        }
+    }
+}
+
+fn squares_of_products(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    let gradients = uses.output_gradients();
+    let width = layer.gradient_dimension();
+    let of_part = |cases: Range<usize>| {
+        let gradients: Tensor<3> = gradients.clone().slice_dim(0, cases.clone());
+        let groups = uses.activations(layer, &cases).into_iter().enumerate();
+        let of_group = |(group, activations): (usize, Tensor<3>)| {
+            let own = group * width..(group + 1) * width;
+            sum_of_squares(activations, gradients.clone().slice_dim(2, own))
+        };
+        Tensor::cat(groups.map(of_group).collect(), 1)
+    };
+    let parts = uses
+        .parts_with(elements_of_case(layer, &gradients))
+        .into_iter();
+    let sums = parts.map(of_part).reduce(|sum, part| sum + part);
+    let place = (&gradients.device(), gradients.dtype());
+    sums.unwrap_or_else(|| Tensor::zeros(layer.matrix_shape(), place))
+}
+
+/// The elements of each case's gradient, where [`sum_of_squares`] forms it.
+pub(crate) fn elements_of_case(layer: &Layer, gradients: &Tensor<3>) -> usize {
+    match gradients.dims()[1] {
+        1 => 0,
+        _ => layer.dimension(),
+    }
+}
+
+/// `[n, R, d_A], [n, R, d_G] -> [d_A, d_G]`: the sum over cases of the squares of `Σ_r a gᵀ`.
+pub(crate) fn sum_of_squares(a: Tensor<3>, g: Tensor<3>) -> Tensor<2> {
+    if a.dims()[1] == 1 {
+        let (a, g): (Tensor<2>, Tensor<2>) = (a.squeeze_dim(1), g.squeeze_dim(1));
+        return (a.clone() * a).transpose().matmul(g.clone() * g);
+    }
+    let of_case = a.swap_dims(1, 2).matmul(g);
+    (of_case.clone() * of_case).sum_dim(0).squeeze_dim(0)
 }
 
 /// Each case's gradient of the layer's parameters, `[n, rows · d_out]`: the layer's matrix read row by row.

@@ -21,8 +21,14 @@ impl Tape {
     ///
     /// # Panics
     ///
-    /// Where `Linear::forward` does: the last axis of `input` is not `d_in`.
+    /// Where the last axis of `input` is not `d_in`: Burn's own layer does not look, and reads beyond its
+    /// memory on some devices.
     pub fn linear<const D: usize>(&mut self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+        let ([d_in, _], found) = (layer.weight.dims(), input.dims()[D - 1]);
+        assert!(
+            found == d_in,
+            "a dense layer of {d_in} inputs was called with rows of {found}"
+        );
         let parameters = LayerParameters {
             name: "dense",
             weight: &layer.weight,

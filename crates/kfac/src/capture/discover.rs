@@ -1,12 +1,14 @@
 //! The layers of a network, found by one forward pass.
 
+use burn::module::ParamId;
+
 use super::{
     network::Network,
     own_statistics::with_own_statistics,
     tape::{Mode, Sighting, Tape},
 };
 use crate::network::{
-    Cases, Layer, Layers, ParameterAction, ParameterTable, WeightSharing, values_of,
+    Cases, Layer, Layers, Misshapen, ParameterAction, ParameterTable, WeightSharing, values_of,
 };
 
 /// What is chosen about a layer.
@@ -33,6 +35,7 @@ impl Layers {
         let sightings = tape.into_sightings();
         table.biases_alone = biases_alone(&table, &sightings);
         table.derived = derived(model, &table, &sightings);
+        table.misshapen = misshapen(&table, &sightings);
         let (sightings, mut chainable) = merged(sightings);
         let paths = layer_paths(&table, &sightings);
         for (chainable, path) in chainable.iter_mut().zip(&paths) {
@@ -99,6 +102,27 @@ fn derived<M: Network>(model: &M, table: &ParameterTable, sightings: &[Sighting]
     derived
         .map(|sighting| table.path(sighting.weight).to_owned())
         .collect()
+}
+
+/// The first weight or bias that has not the elements that a layer of a shape has.
+fn misshapen(table: &ParameterTable, sightings: &[Sighting]) -> Option<Misshapen> {
+    let mut of_trained = sightings
+        .iter()
+        .filter(|sighting| table.trained(sighting.weight));
+    of_trained.find_map(|sighting| {
+        let [d_in, d_out] = [sighting.d_in, sighting.d_out];
+        let of_parameter = |id: ParamId, elements: usize| {
+            let row = table.row(id)?;
+            let found = row.shape.iter().product::<usize>();
+            (found != elements).then(|| Misshapen {
+                parameter: row.path.clone(),
+                found: row.shape.clone(),
+                layer: [d_in, d_out],
+            })
+        };
+        let weight = of_parameter(sighting.weight, d_in * d_out);
+        weight.or_else(|| of_parameter(sighting.bias?, d_out))
+    })
 }
 
 /// The path of each layer: of the module that owns its weight; of the weight itself where it is a

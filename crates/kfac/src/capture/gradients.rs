@@ -10,15 +10,15 @@ use burn::{
 
 use crate::{
     error::{Quantity, StepError},
-    network::{Layers, ParameterVector},
+    network::{Layer, Layers, ParameterVector},
 };
 
 impl Layers {
-    /// The gradients of the layers' parameters; zero where there is none.
+    /// The gradients of the layers' parameters, which the model has; zero where some have none.
     ///
     /// # Errors
     ///
-    /// [`StepError::ParametersNotFound`] where the model does not have the parameters of a layer.
+    /// [`StepError`] where a gradient is not shaped like its parameter, or there is none for any layer.
     pub(crate) fn vector_of<M: Module>(
         &self,
         model: &M,
@@ -26,15 +26,18 @@ impl Layers {
     ) -> Result<ParameterVector, StepError> {
         let mut read = ReadGradients {
             gradients,
+            path: Vec::new(),
+            found: HashMap::new(),
             values: HashMap::new(),
         };
         model.visit(&mut read);
-        let found = |id| read.values.contains_key(id);
-        for layer in self {
-            if !found(&layer.weight) || !layer.bias.iter().all(found) {
-                let layer = layer.path.clone();
-                return Err(StepError::ParametersNotFound { layer });
-            }
+        let parameters = |layer: &Layer| [Some(layer.weight), layer.bias];
+        let mut any = false;
+        for id in self.iter().flat_map(parameters).flatten() {
+            any |= read.found.remove(&id).transpose()?.is_some();
+        }
+        if !any {
+            return Err(StepError::NoGradients);
         }
         Ok(self.assemble(&mut read.values))
     }
@@ -68,17 +71,41 @@ impl Layers {
 
 struct ReadGradients<'a> {
     gradients: &'a GradientsParams,
+    path: Vec<String>,
+    /// The parameters that have a gradient, or one that is not theirs.
+    found: HashMap<ParamId, Result<(), StepError>>,
     values: HashMap<ParamId, Tensor<1>>,
 }
 
 impl ModuleVisitor for ReadGradients<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val().inner();
+        let size = value.shape().num_elements();
         let gradient = match self.gradients.get::<D>(param.id) {
-            Some(gradient) => gradient.inner(),
-            None => param.val().inner().zeros_like(),
+            Some(gradient) if gradient.dims() == value.dims() => {
+                self.found.insert(param.id, Ok(()));
+                gradient.inner().cast(value.dtype())
+            }
+            Some(gradient) => {
+                let error = StepError::GradientShape {
+                    parameter: self.path.join("."),
+                    expected: value.dims().to_vec(),
+                    found: gradient.dims().to_vec(),
+                };
+                self.found.insert(param.id, Err(error));
+                return;
+            }
+            None => value.zeros_like(),
         };
-        let size = gradient.shape().num_elements();
         self.values.insert(param.id, gradient.reshape([size]));
+    }
+
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
     }
 }
 

@@ -17,6 +17,18 @@ pub(crate) struct CapturedPass {
     pub(crate) cases: usize,
     /// By layer; without uses where the layer was not called.
     pub(crate) layers: Vec<LayerUses>,
+    /// A use that is not among these.
+    pub(crate) misfit: Option<Misfit>,
+}
+
+/// A use of a layer of the user's own whose rows are not those of its outputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Misfit {
+    pub(crate) layer: usize,
+    /// Cases and positions of the rows.
+    pub(crate) rows: [usize; 2],
+    /// Cases and positions of the outputs.
+    pub(crate) outputs: [usize; 2],
 }
 
 impl CapturedPass {
@@ -25,6 +37,7 @@ impl CapturedPass {
         Self {
             cases,
             layers: (0..layers).map(|_| LayerUses::default()).collect(),
+            misfit: None,
         }
     }
 
@@ -38,6 +51,7 @@ impl CapturedPass {
         Self {
             cases,
             layers: self.layers.into_iter().map(of_layer).collect(),
+            ..self
         }
     }
 }
@@ -153,6 +167,18 @@ impl LayerUses {
 }
 
 impl LayerCapture {
+    /// Cases and positions of the rows and of the outputs, where these are not the same.
+    pub(super) fn misfit(&self) -> Option<[[usize; 2]; 2]> {
+        let Inputs::Features(features) = &self.inputs else {
+            return None;
+        };
+        let both = [features, &self.output_gradients].map(|tensor| {
+            let [cases, positions, _] = tensor.dims();
+            [cases, positions]
+        });
+        (both[0] != both[1]).then_some(both)
+    }
+
     fn by_case(self, cases: usize) -> Self {
         let [rows, positions, d_out] = self.output_gradients.dims();
         if rows == cases || !rows.is_multiple_of(cases) || matches!(self.inputs, Inputs::One) {

@@ -9,7 +9,7 @@ use burn::{
 
 use super::{
     inputs::Inputs,
-    layer_uses::{CapturedPass, LayerCapture},
+    layer_uses::{CapturedPass, LayerCapture, Misfit},
     normalisation::BatchStatistics,
 };
 use crate::network::{Layers, ParameterAction, Value, WeightLayout};
@@ -289,11 +289,22 @@ impl Tape {
                 Some(valid) => gradient * valid.clone().unsqueeze_dim(2),
                 None => gradient,
             };
-            pass.layers[record.layer].push(LayerCapture {
+            let layer = record.layer;
+            let capture = LayerCapture {
                 inputs: record.inputs,
                 output_gradients,
                 valid: record.valid,
-            });
+            };
+            match capture.misfit() {
+                None => pass.layers[layer].push(capture),
+                Some([rows, outputs]) => {
+                    pass.misfit = Some(Misfit {
+                        layer,
+                        rows,
+                        outputs,
+                    });
+                }
+            }
         }
         pass.by_case()
     }

@@ -114,6 +114,14 @@ impl<'a> BatchSums<'a> {
 
     /// Takes in a pass.
     pub(crate) fn accumulate(&mut self, captured: CapturedPass, pass: Pass) {
+        if let Some(misfit) = captured.misfit {
+            self.fault = Some(StepError::LayerRows {
+                layer: self.blocks.layers().path(misfit.layer).to_owned(),
+                rows: misfit.rows,
+                outputs: misfit.outputs,
+            });
+            return;
+        }
         self.accumulate_links(&captured, pass);
         if let Some(correction) = &mut self.correction {
             correction.accumulate(self.blocks.layers(), &captured);
@@ -167,7 +175,7 @@ impl<'a> BatchSums<'a> {
     ///
     /// # Errors
     ///
-    /// [`StepError`] where a layer was in no pass, a layer of a chain has several positions, or a factor is
+    /// [`StepError`] where a layer was in no pass, its rows are not those of its outputs, a layer of a chain has several positions, or a factor is
     /// not finite.
     pub(crate) fn factors(
         self,
@@ -217,8 +225,18 @@ fn estimate(
 ) -> Result<Arc<dyn BlockEstimate>, StepError> {
     let path = || layer.path.clone();
     let means = means.ok_or_else(|| StepError::LayerNotReached { layer: path() })?;
+    let shapes: Vec<[usize; 2]> = means.iter().map(Tensor::dims).collect();
     let block = structure.estimate(layer, means);
+    let block = block.filter(|block| block.factors().len() == shapes.len());
     let block = block.ok_or_else(|| StepError::NoBlock { layer: path() })?;
+    if let Some([expected, found]) = block.misshapen(&shapes) {
+        return Err(StepError::BlockShape {
+            layer: path(),
+            quantity: "factor",
+            expected,
+            found,
+        });
+    }
     match block.non_finite() {
         None => Ok(block),
         Some(kind) => Err(StepError::NonFinite {

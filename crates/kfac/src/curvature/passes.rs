@@ -143,8 +143,11 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         Ok(())
     }
 
-    /// Refuses targets that do not go with the outputs, in the first pass over their cases.
+    /// Refuses outputs that the loss cannot have, and targets that do not go with them, in the first pass over their cases.
     fn check(&self, kind: Pass, outputs: &O, targets: &T) -> Result<(), StepError> {
+        if kind.first {
+            self.loss.check_outputs(outputs)?;
+        }
         match self.given {
             Some(loss) if kind.first => loss.check(outputs, targets),
             _ => Ok(()),

@@ -14,6 +14,7 @@ pub use fixed::FixedLambda;
 pub use gamma::{GammaBounds, gamma_candidates};
 pub use lambda::{Evidence, LambdaAction, LambdaRule, LambdaState, LambdaUpdate};
 pub use levenberg_marquardt::LevenbergMarquardt;
+pub(crate) use rule::check_damping;
 pub use rule::{DampingRule, FactorNorms, ProductDamping};
 pub use scheduled::ScheduledLambda;
 pub use tikhonov::{DampingScheme, ExactTikhonov, FactoredTikhonov, PiNorm, factored_pi};

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use crate::error::StepError;
+
 /// How γ damps the blocks of the approximate Fisher.
 ///
 /// The two built-in rules are [`FactoredTikhonov`](super::FactoredTikhonov) and
@@ -36,13 +38,14 @@ use std::fmt::Debug;
 /// ```
 pub trait DampingRule: Debug + Send + Sync {
     /// `π`, what the damping of a product `Ā ⊗ G` depends on besides γ. It is found once for all γ, and
-    /// reported.
+    /// reported. Finite, or the step is refused.
     fn balance(&self, activation: &dyn FactorNorms, gradient: &dyn FactorNorms) -> f64;
 
-    /// The damping of a product.
+    /// The damping of a product: finite and at least zero, or the step is refused.
     fn product(&self, gamma: f64, pi: f64) -> ProductDamping;
 
-    /// What is added to the diagonal of a block that is not a product.
+    /// What is added to the diagonal of a block that is not a product, and to corrected eigenvalues, which
+    /// are none either: finite and at least zero, or the step is refused.
     fn block(&self, gamma: f64) -> f64;
 }
 
@@ -83,4 +86,37 @@ pub trait FactorNorms {
 
     /// The root of the sum of the squared eigenvalues.
     fn frobenius(&self) -> f64;
+}
+
+/// Refuses what a rule of the user's own may give for the block of a layer.
+pub(crate) fn check_damping(
+    rule: &dyn DampingRule,
+    gamma: f64,
+    pi: f64,
+    layer: &str,
+) -> Result<(), StepError> {
+    let fault = |quantity, value, expected| {
+        let layer = layer.to_owned();
+        Err(StepError::Damping {
+            layer,
+            quantity,
+            value,
+            expected,
+        })
+    };
+    if !pi.is_finite() {
+        return fault("the balance", pi, "a finite number");
+    }
+    let product = match rule.product(gamma, pi) {
+        ProductDamping::Factored {
+            activation,
+            gradient,
+        } => vec![activation, gradient],
+        ProductDamping::Exact(damping) => vec![damping],
+    };
+    let mut dampings = product.into_iter().chain([rule.block(gamma)]);
+    match dampings.find(|damping| !(damping.is_finite() && *damping >= 0.0)) {
+        Some(damping) => fault("a damping", damping, "a finite number of at least 0"),
+        None => Ok(()),
+    }
 }

@@ -131,8 +131,9 @@ impl<L> Engine<L> {
 
     /// The next call, this one included, in which the inverse is refreshed by its period.
     pub(super) fn next_refresh(&self, call: u64) -> u64 {
-        let since = call.saturating_sub(self.origin);
-        self.origin + since.next_multiple_of(self.config.inverse_period)
+        let period = self.config.inverse_period;
+        let periods = call.saturating_sub(self.origin).div_ceil(period);
+        periods.saturating_mul(period).saturating_add(self.origin)
     }
 
     /// Whether a batch is taken into the statistics in a call: an inverse is made from fresh ones.
@@ -150,6 +151,13 @@ impl<L> Engine<L> {
 fn check_table(table: &ParameterTable) -> Result<(), InitError> {
     if let Some(parameters) = table.shared() {
         return Err(InitError::SharedParameter { parameters });
+    }
+    if let Some(misshapen) = table.misshapen.clone() {
+        return Err(InitError::LayerShape {
+            parameter: misshapen.parameter,
+            found: misshapen.found,
+            layer: misshapen.layer,
+        });
     }
     match table.derived.first().cloned() {
         Some(layer) => Err(InitError::DerivedWeight { layer }),

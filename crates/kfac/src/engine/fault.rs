@@ -92,7 +92,8 @@ pub enum InitError {
     /// The curvature would take more memory than it may.
     #[error(
         "the curvature takes {needed} bytes, the most for {}, but memory_limit is {limit}: freeze the widest layers, \
-         give them another block (`Extensions`), or raise the limit", .largest.join(", ")
+         give them a smaller block, for instance `blocks::Diagonal` by `Extensions::with_structure`, or raise \
+         the limit", .largest.join(", ")
     )]
     Memory {
         /// Bytes of blocks, inverses, and the work on these.
@@ -120,6 +121,20 @@ pub enum InitError {
     DerivedWeight {
         /// Path of the layer.
         layer: String,
+    },
+    /// A layer of your own was called with a shape that its parameters do not have.
+    #[error(
+        "parameter `{parameter}` has the shape {found:?}, but its layer is said to have {} inputs and {} \
+         outputs: correct `LayerParameters::shape`, whose order is that whatever the layout",
+        .layer[0], .layer[1]
+    )]
+    LayerShape {
+        /// Path of the parameter.
+        parameter: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// Inputs and outputs of the layer.
+        layer: [usize; 2],
     },
     /// The weight of a layer is frozen and its bias is not.
     #[error(

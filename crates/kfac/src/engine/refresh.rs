@@ -5,7 +5,10 @@ use super::{
     discover::Engine,
     state::{EngineState, RefreshAhead},
 };
-use crate::inverse::{DampedInverse, InverseOf, PreparedFactors};
+use crate::{
+    error::StepError,
+    inverse::{DampedInverse, InverseOf, PreparedFactors},
+};
 
 /// What an iteration does about the inverse.
 pub(crate) enum Refresh {
@@ -27,25 +30,34 @@ pub(crate) struct RefreshPoint<'a> {
 
 impl<L> Engine<L> {
     /// The work on the inverse that is due.
-    pub(crate) fn refresh(&self, state: &EngineState, point: &RefreshPoint<'_>) -> Refresh {
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Damping`] where the damping rule gives what damps nothing.
+    pub(crate) fn refresh(
+        &self,
+        state: &EngineState,
+        point: &RefreshPoint<'_>,
+    ) -> Result<Refresh, StepError> {
         if !point.refreshes {
-            return Refresh::Later(self.ahead(state, point));
+            return Ok(Refresh::Later(self.ahead(state, point)?));
         }
         if let Some(ahead) = &state.ahead {
-            return Refresh::Now(ahead.inverses.clone());
+            return Ok(Refresh::Now(ahead.inverses.clone()));
         }
         let factors = self.prepared(state);
         let gammas = (point.candidates)(point.iteration).into_iter();
-        Refresh::Now(
-            gammas
-                .map(|gamma| factors.inverse(self.inverse_of(state, gamma)))
-                .collect(),
-        )
+        let inverses = gammas.map(|gamma| factors.inverse(self.inverse_of(state, gamma)));
+        Ok(Refresh::Now(inverses.collect::<Result<_, _>>()?))
     }
 
-    fn ahead(&self, state: &EngineState, point: &RefreshPoint<'_>) -> Option<RefreshAhead> {
+    fn ahead(
+        &self,
+        state: &EngineState,
+        point: &RefreshPoint<'_>,
+    ) -> Result<Option<RefreshAhead>, StepError> {
         if let Some(ahead) = state.ahead.clone() {
-            return Some(self.continued(ahead, state));
+            return self.continued(ahead, state).map(Some);
         }
         let due = self.next_refresh(point.iteration);
         let gammas = (point.candidates)(due);
@@ -54,23 +66,28 @@ impl<L> Engine<L> {
         let begins = fresh
             && self.config.refresh_timing == RefreshTiming::Ahead
             && due - point.iteration == gammas.len() as u64;
-        begins.then(|| {
-            let ahead = RefreshAhead {
-                factors: self.prepared(state),
-                gammas,
-                inverses: Vec::new(),
-            };
-            self.continued(ahead, state)
-        })
+        if !begins {
+            return Ok(None);
+        }
+        let ahead = RefreshAhead {
+            factors: self.prepared(state),
+            gammas,
+            inverses: Vec::new(),
+        };
+        self.continued(ahead, state).map(Some)
     }
 
     /// The refresh with one more inverse.
-    fn continued(&self, mut ahead: RefreshAhead, state: &EngineState) -> RefreshAhead {
+    fn continued(
+        &self,
+        mut ahead: RefreshAhead,
+        state: &EngineState,
+    ) -> Result<RefreshAhead, StepError> {
         if let Some(gamma) = ahead.gammas.get(ahead.inverses.len()) {
-            let inverse = ahead.factors.inverse(self.inverse_of(state, *gamma));
+            let inverse = ahead.factors.inverse(self.inverse_of(state, *gamma))?;
             ahead.inverses.push(inverse);
         }
-        ahead
+        Ok(ahead)
     }
 
     fn prepared(&self, state: &EngineState) -> PreparedFactors {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fisher_inverse::FisherInverse;
 use crate::{
-    blocks::{BlockInverse, EigenBasis, EigenInverse, columns},
+    blocks::{BlockInverse, EigenBasis, EigenInverse, columns, elements_of_case, sum_of_squares},
     capture::{CapturedPass, LayerUses},
     network::{Layer, Layers},
 };
@@ -153,9 +153,11 @@ impl Rotated<'_> {
 
     /// The elements of each case's gradient, where [`of_cases`] forms it.
     fn elements_of_case(&self, gradients: &Tensor<3>) -> usize {
-        match (self.eigenvalues, gradients.dims()[1]) {
-            (Eigenvalues::BatchMean, _) | (_, 1) => 0,
-            _ => self.layer.dimension(),
+        match self.eigenvalues {
+            Eigenvalues::BatchMean => 0,
+            Eigenvalues::PerCase | Eigenvalues::Kronecker => {
+                elements_of_case(self.layer, gradients)
+            }
         }
     }
 }
@@ -164,19 +166,12 @@ impl Rotated<'_> {
 /// gradients themselves where the mean is to be squared.
 fn of_cases(a: Tensor<3>, g: Tensor<3>, eigenvalues: Eigenvalues) -> Tensor<2> {
     let ([n, positions, d_a], [.., d_g]) = (a.dims(), g.dims());
-    match (eigenvalues, positions) {
-        (Eigenvalues::BatchMean, _) => {
+    match eigenvalues {
+        Eigenvalues::BatchMean => {
             let a = a.reshape([n * positions, d_a]);
             a.transpose().matmul(g.reshape([n * positions, d_g]))
         }
-        (_, 1) => {
-            let (a, g): (Tensor<2>, Tensor<2>) = (a.squeeze_dim(1), g.squeeze_dim(1));
-            (a.clone() * a).transpose().matmul(g.clone() * g)
-        }
-        _ => {
-            let of_case = a.swap_dims(1, 2).matmul(g);
-            (of_case.clone() * of_case).sum_dim(0).squeeze_dim(0)
-        }
+        Eigenvalues::PerCase | Eigenvalues::Kronecker => sum_of_squares(a, g),
     }
 }
 

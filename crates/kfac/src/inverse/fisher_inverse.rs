@@ -6,7 +6,11 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::chain::ChainLink;
-use crate::{blocks::BlockInverse, network::ParameterVector};
+use crate::{
+    blocks::BlockInverse,
+    error::StepError,
+    network::{Layers, ParameterVector},
+};
 
 /// The structure of the approximate inverse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +101,31 @@ impl FisherInverse {
         let residual = self.multiply_xi(v);
         let weighted = self.multiply_lambda(&residual);
         self.multiply_xi_transposed(&weighted)
+    }
+
+    /// The inverse times a vector of the layers.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::BlockShape`] where a block of the user's own gives another shape.
+    pub(crate) fn multiply_layers(
+        &self,
+        layers: &Layers,
+        v: &ParameterVector,
+    ) -> Result<ParameterVector, StepError> {
+        let product = self.multiply(v);
+        let blocks = v.blocks().iter().zip(product.blocks()).enumerate();
+        for (layer, (v, product)) in blocks {
+            if product.dims() != v.dims() {
+                return Err(StepError::BlockShape {
+                    layer: layers.path(layer).to_owned(),
+                    quantity: "product with the inverse",
+                    expected: v.dims(),
+                    found: product.dims(),
+                });
+            }
+        }
+        Ok(product)
     }
 
     /// `Λ v`: each layer's block given the next layer, its own where there is no link.

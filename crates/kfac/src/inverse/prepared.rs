@@ -14,8 +14,8 @@ use crate::{
         BlockInverse, FactorAction, FactorRepair, FactorSet, IdentityInverse, InverseMethod,
         Inversion, PreparedBlock, PreparedKronecker, factorise,
     },
-    damping::{DampingRule, ProductDamping},
-    error::FactorKind,
+    damping::{DampingRule, ProductDamping, check_damping},
+    error::{FactorKind, StepError},
     linalg::host::Scalar,
     network::{Layer, Layers},
     workers::map_at_once,
@@ -55,20 +55,24 @@ impl FactorSet {
     /// The inverse of these estimates, damped for a γ: block-tridiagonal where they have links between
     /// layers, otherwise block-diagonal. A block that cannot be inverted leaves gradients as they are;
     /// the optimizer keeps its last inverse. The block's own repairs tell of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Damping`] where the rule gives what damps nothing.
     pub fn damped_inverse(
         &self,
         layers: &Layers,
         rule: Arc<dyn DampingRule>,
         method: InverseMethod,
         gamma: f64,
-    ) -> FisherInverse {
+    ) -> Result<FisherInverse, StepError> {
         let prepared = PreparedFactors::new(self, rule, method);
         let damped = prepared.inverse(InverseOf {
             layers,
             gamma,
             previous: None,
-        });
-        damped.inverse
+        })?;
+        Ok(damped.inverse)
     }
 
     fn structure(&self) -> InverseStructure {
@@ -103,19 +107,26 @@ impl PreparedFactors {
     }
 
     /// The damped inverse for one γ.
-    pub(crate) fn inverse(&self, of: InverseOf<'_>) -> DampedInverse {
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Damping`] where the rule gives what damps nothing.
+    pub(crate) fn inverse(&self, of: InverseOf<'_>) -> Result<DampedInverse, StepError> {
+        for (index, block) in self.blocks.iter().enumerate() {
+            check_damping(&*self.rule, of.gamma, block.pi(), of.layers.path(index))?;
+        }
         let mut repairs = Repairs::new(of.layers);
         let inverse = match (self.factors.structure(), self.factors.place().1) {
             (InverseStructure::BlockDiagonal, _) => self.block_diagonal(of, &mut repairs),
             (_, DType::F64) => self.block_tridiagonal::<f64>(of, &mut repairs),
             _ => self.block_tridiagonal::<f32>(of, &mut repairs),
         };
-        DampedInverse {
+        Ok(DampedInverse {
             gamma: of.gamma,
             inverse,
             pi: self.blocks.iter().map(|block| block.pi()).collect(),
             repairs: repairs.all,
-        }
+        })
     }
 
     fn block_diagonal(&self, of: InverseOf<'_>, repairs: &mut Repairs<'_>) -> FisherInverse {
@@ -245,8 +256,12 @@ impl<'a> Repairs<'a> {
         Self { layers, all }
     }
 
-    /// The result of a layer's inversion, whose repairs are kept.
+    /// The result of a layer's inversion, whose repairs are kept: at least that there is no result.
     fn take<T>(&mut self, layer: usize, inversion: Inversion<T>) -> Option<T> {
+        if inversion.inverse.is_none() && inversion.repairs.is_empty() {
+            let action = FactorAction::KeptLastInverse { pivot: None };
+            self.add(layer, FactorKind::Block, action);
+        }
         for (factor, action) in inversion.repairs {
             self.add(layer, factor, action);
         }

@@ -27,6 +27,13 @@ use crate::{error::StepError, linalg::host, random::RandomStream};
 pub struct Categorical;
 
 impl PredictiveDistribution for Categorical {
+    fn check_outputs(&self, outputs: &Tensor<2>) -> Result<(), StepError> {
+        match outputs.dims()[1] {
+            1 => Err(StepError::OneClass),
+            _ => Ok(()),
+        }
+    }
+
     fn check_targets(&self, _outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
         check_range(targets, 0.0..=f64::INFINITY).map_err(|value| StepError::TargetOutOfRange {
             value,

@@ -36,6 +36,16 @@ use crate::{error::StepError, random::RandomStream};
 ///
 /// Martens and Grosse (2015), section 2, arXiv 1503.05671.
 pub trait PredictiveDistribution: Debug + Send + Sync {
+    /// Refuses outputs that the distribution cannot have. By default none are.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] that names what is wrong with their shape.
+    fn check_outputs(&self, outputs: &Tensor<2>) -> Result<(), StepError> {
+        let _ = outputs;
+        Ok(())
+    }
+
     /// Refuses targets of the outputs' shape that the distribution cannot have. By default none are.
     ///
     /// # Errors
@@ -72,6 +82,10 @@ pub trait PredictiveDistribution: Debug + Send + Sync {
 macro_rules! behind_a_pointer {
     ($pointer:ty) => {
         impl<P: PredictiveDistribution + ?Sized> PredictiveDistribution for $pointer {
+            fn check_outputs(&self, outputs: &Tensor<2>) -> Result<(), StepError> {
+                P::check_outputs(self, outputs)
+            }
+
             fn check_targets(
                 &self,
                 outputs: &Tensor<2>,

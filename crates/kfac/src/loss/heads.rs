@@ -49,19 +49,30 @@ impl<L> Head<L> {
         }
     }
 
-    /// The head with another weight.
-    ///
-    /// # Panics
-    ///
-    /// Where the weight is not a finite number of at least zero.
+    /// The head with another weight; steps are refused where it is not a finite number of at least zero.
     #[must_use]
     pub fn with_weight(self, weight: f64) -> Self {
-        assert!(
-            weight.is_finite() && weight >= 0.0,
-            "the weight of head `{}` is {weight}, expected a finite number, at least 0",
-            self.name
-        );
         Self { weight, ..self }
+    }
+
+    /// Refuses outputs that the head's distribution cannot have, and a weight that is none.
+    fn check_outputs<O: Outputs>(&self, outputs: &O) -> Result<(), StepError>
+    where
+        L: Likelihood<O>,
+    {
+        let weight = self.weight;
+        if !(weight.is_finite() && weight >= 0.0) {
+            return Err(self.fault(StepError::HeadWeight { weight }));
+        }
+        let checked = self.distribution.check_outputs(outputs);
+        checked.map_err(|source| self.fault(source))
+    }
+
+    fn fault(&self, source: StepError) -> StepError {
+        StepError::Head {
+            head: self.name.clone(),
+            source: Box::new(source),
+        }
     }
 
     /// `√w`, the weight in the factor `B` of the output Fisher matrix.
@@ -83,6 +94,11 @@ macro_rules! heads {
         impl<$($output: Outputs, $head: Likelihood<$output>),+> Likelihood<($($output,)+)>
             for ($(Head<$head>,)+)
         {
+            fn check_outputs(&self, outputs: &($($output,)+)) -> Result<(), StepError> {
+                $(self.$at.check_outputs(&outputs.$at)?;)+
+                Ok(())
+            }
+
             fn sampled_gradient(
                 &self,
                 outputs: ($($output,)+),
@@ -132,10 +148,7 @@ macro_rules! heads {
                 $({
                     let head = &self.$at;
                     let checked = head.distribution.check(&outputs.$at, &targets.$at);
-                    checked.map_err(|source| StepError::Head {
-                        head: head.name.clone(),
-                        source: Box::new(source),
-                    })?;
+                    checked.map_err(|source| head.fault(source))?;
                 })+
                 Ok(())
             }

@@ -13,6 +13,16 @@ use crate::{error::StepError, network::Outputs, random::RandomStream};
 /// one distribution and whose axes between the cases and it are positions; and for tuples of
 /// [`Head`](super::Head)s on tuples of outputs.
 pub trait Likelihood<O: Outputs>: Debug + Send + Sync {
+    /// Refuses outputs that the distribution cannot have. By default none are.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] that names what is wrong with them.
+    fn check_outputs(&self, outputs: &O) -> Result<(), StepError> {
+        let _ = outputs;
+        Ok(())
+    }
+
     /// The gradient in the outputs of each case's loss at targets drawn from the model's predictive
     /// distribution: its second moment is the output Fisher matrix.
     fn sampled_gradient(&self, outputs: O, random: &mut RandomStream) -> O;
@@ -30,14 +40,16 @@ pub trait Likelihood<O: Outputs>: Debug + Send + Sync {
 /// [`Categorical`](super::Categorical) with class indices, and for tuples of [`Head`](super::Head)s
 /// with tuples of targets.
 pub trait Loss<O: Outputs, T>: Likelihood<O> {
-    /// Refuses targets that do not go with the outputs.
+    /// Refuses targets that do not go with the outputs, which [`check_outputs`](Likelihood::check_outputs) has
+    /// accepted.
     ///
     /// # Errors
     ///
     /// [`StepError`] that names both.
     fn check(&self, outputs: &O, targets: &T) -> Result<(), StepError>;
 
-    /// The loss of each case, `[n]`, summed over outputs, positions and heads.
+    /// The loss of each case, `[n]`, summed over outputs, positions and heads. Another number of losses is
+    /// refused.
     fn value(&self, outputs: O, targets: T) -> Tensor<1>;
 
     /// The gradient of each case's loss with respect to its outputs.
@@ -53,6 +65,10 @@ pub trait Loss<O: Outputs, T>: Likelihood<O> {
 }
 
 impl<P: PredictiveDistribution, const D: usize> Likelihood<Tensor<D>> for P {
+    fn check_outputs(&self, outputs: &Tensor<D>) -> Result<(), StepError> {
+        PredictiveDistribution::check_outputs(self, &rows(outputs.clone()))
+    }
+
     fn sampled_gradient(&self, outputs: Tensor<D>, random: &mut RandomStream) -> Tensor<D> {
         let dims = outputs.dims();
         let rows = rows(outputs);
@@ -90,11 +106,12 @@ impl<P: PredictiveDistribution, const D: usize> Loss<Tensor<D>, Tensor<D>> for P
         let cases = outputs.dims()[0];
         let targets = rows_like(targets, &outputs);
         let losses = self.negative_log_likelihood(rows(outputs), targets);
-        let positions = losses.dims()[0] / cases.max(1);
-        if positions == 1 {
+        let [rows] = losses.dims();
+        if rows == cases || !rows.is_multiple_of(cases.max(1)) {
             return losses;
         }
-        losses.reshape([cases, positions]).sum_dim(1).squeeze_dim(1)
+        let by_case = losses.reshape([cases, rows / cases]);
+        by_case.sum_dim(1).squeeze_dim(1)
     }
 
     fn gradient(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {

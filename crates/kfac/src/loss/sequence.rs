@@ -41,7 +41,7 @@ impl CategoricalSequence {
 }
 
 impl PredictiveDistribution for CategoricalSequence {
-    fn check_targets(&self, outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
+    fn check_outputs(&self, outputs: &Tensor<2>) -> Result<(), StepError> {
         let [_, all] = outputs.dims();
         if self.classes == 0 || !all.is_multiple_of(self.classes) {
             return Err(StepError::ClassesPerPosition {
@@ -49,6 +49,10 @@ impl PredictiveDistribution for CategoricalSequence {
                 classes: self.classes,
             });
         }
+        PredictiveDistribution::check_outputs(&Categorical, &self.rows(outputs.clone()))
+    }
+
+    fn check_targets(&self, outputs: &Tensor<2>, targets: &Tensor<2>) -> Result<(), StepError> {
         Categorical.check_targets(outputs, targets)
     }
 

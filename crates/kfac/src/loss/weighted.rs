@@ -45,6 +45,10 @@ use crate::{
 pub struct Weighted<L>(pub L);
 
 impl<O: Outputs, L: Likelihood<O>> Likelihood<O> for Weighted<L> {
+    fn check_outputs(&self, outputs: &O) -> Result<(), StepError> {
+        self.0.check_outputs(outputs)
+    }
+
     fn sampled_gradient(&self, outputs: O, random: &mut RandomStream) -> O {
         self.0.sampled_gradient(outputs, random)
     }

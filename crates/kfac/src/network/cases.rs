@@ -161,7 +161,7 @@ impl<I: Cases, T: Cases> Batch<I, T> {
     /// Consecutive parts of at most `size` cases, the inputs detached.
     pub(super) fn parts(&self, size: usize) -> impl Iterator<Item = Self> + '_ {
         let n = self.len();
-        (0..n).step_by(size.max(1)).map(move |start| {
+        (0..n).step_by(size).map(move |start| {
             let part = self.slice(start..(start + size).min(n));
             Self {
                 inputs: part.inputs.detached(),

@@ -21,7 +21,7 @@ pub use outputs::Outputs;
 pub(crate) use outputs::{detached, map_rows};
 pub(crate) use parts::Parts;
 pub(crate) use running_statistics::RunningStatistics;
-pub(crate) use table::FrozenLater;
 pub use table::{Block, BlockDescription, Coverage, ParameterRow, ParameterTable};
+pub(crate) use table::{FrozenLater, Misshapen};
 pub(crate) use values::{Value, values_of};
 pub use vector::ParameterVector;

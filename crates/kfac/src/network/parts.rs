@@ -19,7 +19,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Parts of a batch of `cases`, with at most `chunk_size` cases evaluated at once.
+    /// Parts of a batch of `cases`, with at most `chunk_size` cases evaluated at once, and at least one.
     ///
     /// Burn's CPU device computes products on all processors, but everything element by element on
     /// one; parts that run at the same time use the others too. Other devices get one part at a time.
@@ -29,11 +29,11 @@ impl Parts {
 
     /// The same, where no more than so many cases are not cut.
     pub(crate) fn beyond(uncut: usize, cases: usize, chunk_size: usize, device: &Device) -> Self {
-        let most = cases.min(chunk_size).div_ceil(uncut);
-        let at_once = threads(device).clamp(1, most.max(1));
+        let chunk = cases.min(chunk_size).max(1);
+        let at_once = threads(device).clamp(1, chunk.div_ceil(uncut));
         Self {
             device: device.clone(),
-            size: cases.min(chunk_size).div_ceil(at_once),
+            size: chunk.div_ceil(at_once),
             at_once,
         }
     }

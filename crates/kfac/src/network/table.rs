@@ -104,6 +104,18 @@ pub struct ParameterTable {
     pub(crate) derived: Vec<String>,
     /// Trained biases of frozen weights.
     pub(crate) biases_alone: Vec<String>,
+    /// The first parameter that does not go with the shape of its layer.
+    pub(crate) misshapen: Option<Misshapen>,
+}
+
+/// A parameter that does not go with the shape of its layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Misshapen {
+    pub(crate) parameter: String,
+    /// Its shape.
+    pub(crate) found: Vec<usize>,
+    /// Inputs and outputs of the layer.
+    pub(crate) layer: [usize; 2],
 }
 
 impl ParameterTable {
@@ -198,7 +210,7 @@ impl ParameterTable {
     }
 
     /// The row of a parameter.
-    fn row(&self, parameter: ParamId) -> Option<&ParameterRow> {
+    pub(crate) fn row(&self, parameter: ParamId) -> Option<&ParameterRow> {
         self.paths.get(&parameter).map(|&row| &self.rows[row])
     }
 
@@ -214,12 +226,14 @@ impl ParameterTable {
         frozen_later: FrozenLater,
     ) -> Result<(), StepError> {
         let found = Self::of(model);
-        let ours = self.parameters.iter().zip(&self.rows);
-        // Running statistics have no identity that a record keeps.
-        let parameters = ours.filter(|(_, row)| row.coverage != Coverage::Statistics);
-        for ((id, dtype), row) in parameters {
+        for (index, ((id, dtype), row)) in self.parameters.iter().zip(&self.rows).enumerate() {
             let parameter = row.path.clone();
-            let Some(&own) = found.paths.get(id) else {
+            // Running statistics have no identity that a record keeps.
+            let own = match row.coverage {
+                Coverage::Statistics => (index < found.rows.len()).then_some(&index),
+                _ => found.paths.get(id),
+            };
+            let Some(&own) = own else {
                 return Err(StepError::OtherParameter { parameter });
             };
             let (other, (_, precision)) = (&found.rows[own], found.parameters[own]);

@@ -127,7 +127,11 @@ impl<L> Kfac<L> {
         let (state, start) = self.normalised(model, task.batch);
         match self.attempt(&state, &start, task) {
             Err(error @ StepError::NonFinite { .. }) => {
-                self.attempt_before_last_step(model, task).ok_or(error)
+                match self.attempt_before_last_step(model, task) {
+                    Some(Err(own @ StepError::Lambda { .. })) => Err(own),
+                    Some(Ok(advance)) => Ok(advance),
+                    _ => Err(error),
+                }
             }
             attempt => attempt,
         }
@@ -184,13 +188,13 @@ impl<L> Kfac<L> {
         step.take()
     }
 
-    /// The same batch at the parameters before the last step; `None` where that fails too, so that
-    /// the batch is to blame and not the step.
+    /// The same batch at the parameters before the last step, where there is one. Where that fails too the
+    /// batch is to blame and not the step.
     fn attempt_before_last_step<M, T, O>(
         &self,
         model: &M,
         task: &Task<'_, M, T, O>,
-    ) -> Option<Advance<M>>
+    ) -> Option<Result<Advance<M>, StepError>>
     where
         L: Likelihood<M::Output>,
         M: Network,
@@ -206,9 +210,11 @@ impl<L> Kfac<L> {
             previous_step: None,
             ..self.state.clone()
         };
-        let mut advance = self.attempt(&state, &model, task).ok()?;
-        advance.report.took_back_last_step = true;
-        Some(advance)
+        let attempt = self.attempt(&state, &model, task);
+        Some(attempt.map(|mut advance| {
+            advance.report.took_back_last_step = true;
+            advance
+        }))
     }
 
     fn mean_loss(&self) -> MeanLoss<'_, L> {

@@ -1,5 +1,7 @@
 //! The objective and its gradient (section 2).
 
+use burn::tensor::Tensor;
+
 use super::own_objective::{Objective, ObjectiveError};
 use crate::{
     capture::{Network, Tape},
@@ -80,10 +82,11 @@ impl<L> MeanLoss<'_, L> {
             batch,
             || model.clone(),
             |model, part| {
+                let cases = part.len();
                 let outputs = model.forward(part.inputs, &mut Tape::evaluating());
                 let (_, plain) = detached(outputs);
-                self.loss.check(&plain, &part.targets)?;
-                Ok(host::sum(self.loss.value(plain, part.targets)))
+                self.check(&plain, &part.targets)?;
+                sum_of_cases(self.loss.value(plain, part.targets), cases)
             },
         );
         let mut sum = 0.0;
@@ -143,6 +146,14 @@ impl<L> MeanLoss<'_, L> {
         Parts::new(batch.len(), self.chunk_size, &parameters.device())
     }
 
+    fn check<O: Outputs, T>(&self, outputs: &O, targets: &T) -> Result<(), StepError>
+    where
+        L: Loss<O, T>,
+    {
+        self.loss.check_outputs(outputs)?;
+        self.loss.check(outputs, targets)
+    }
+
     /// The summed loss of a part and its gradient.
     fn part_gradient<M: Network, T: Cases>(
         &self,
@@ -152,18 +163,27 @@ impl<L> MeanLoss<'_, L> {
     where
         L: Loss<M::Output, T>,
     {
+        let cases = part.len();
         let outputs = model.forward(part.inputs, &mut Tape::evaluating());
         let (rows, plain) = detached(outputs);
-        self.loss.check(&plain, &part.targets)?;
+        self.check(&plain, &part.targets)?;
         // The closed form of the output gradient seeds the backward pass: differentiating the loss
         // would walk its six element-wise operations backwards for the same numbers.
         let seed = self.loss.gradient(plain.clone(), part.targets.clone());
-        let loss = host::sum(self.loss.value(plain, part.targets));
+        let loss = sum_of_cases(self.loss.value(plain, part.targets), cases)?;
         if !rows.is_tracked() {
             return Ok((loss, self.layers.parameters(model).zeros_like()));
         }
         let mut gradients = (rows * seed.into_rows().autodiff()).sum().backward();
         Ok((loss, self.layers.gradients(model, &mut gradients)))
+    }
+}
+
+/// The sum of one loss for each case.
+fn sum_of_cases(losses: Tensor<1>, cases: usize) -> Result<f64, StepError> {
+    match losses.dims()[0] {
+        losses if losses != cases => Err(StepError::LossCount { losses, cases }),
+        _ => Ok(host::sum(losses)),
     }
 }
 

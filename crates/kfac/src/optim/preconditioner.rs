@@ -11,6 +11,7 @@ use crate::{
     engine::{Engine, Observation, Reach, Refresh, RefreshPoint, Sample},
     error::{Quantity, StepError},
     inverse::FisherInverse,
+    linalg::host,
     loss::Loss,
     network::{Batch, Cases, Layers, ParameterTable, ParameterVector, check_batch},
 };
@@ -150,8 +151,7 @@ impl<L> Preconditioner<L> {
             refreshes,
             candidates: &|_| vec![gamma],
         };
-        let refresh = self.engine.refresh(&engine, &point);
-        match refresh {
+        match self.engine.refresh(&engine, &point)? {
             Refresh::Later(ahead) => engine.ahead = ahead,
             Refresh::Now(inverses) => {
                 engine.ahead = None;
@@ -173,9 +173,13 @@ impl<L> Preconditioner<L> {
     ///
     /// # Errors
     ///
-    /// [`StepError`] before the first [`observe`](Self::observe), where the gradient of a layer or the
+    /// [`StepError`] before the first [`observe`](Self::observe), where no layer has a gradient, one or the
     /// preconditioned one is not finite, and where the model is another one. The gradients of
     /// parameters without a block are not looked at.
+    ///
+    /// # Panics
+    ///
+    /// Where a gradient has another number of axes than its parameter, in Burn.
     ///
     /// # Cost
     ///
@@ -187,10 +191,11 @@ impl<L> Preconditioner<L> {
         mut gradients: GradientsParams,
     ) -> Result<GradientsParams, StepError> {
         let inverse = self.inverse().ok_or(StepError::NotObserved)?;
+        self.engine.check_model(model)?;
         let layers = self.layers();
         let gradient = layers.vector_of(model, &gradients)?;
         layers.check_finite(&gradient, Quantity::Gradient)?;
-        let preconditioned = inverse.multiply(&gradient);
+        let preconditioned = inverse.multiply_layers(layers, &gradient)?;
         layers.check_finite(&preconditioned, Quantity::PreconditionedGradient)?;
         let preconditioned = self.constrained(preconditioned, &gradient)?;
         layers.replace_gradients(model, &mut gradients, &preconditioned);
@@ -203,9 +208,6 @@ impl<L> Preconditioner<L> {
         preconditioned: ParameterVector,
         gradient: &ParameterVector,
     ) -> Result<ParameterVector, StepError> {
-        let Some(kappa) = self.config.norm_constraint else {
-            return Ok(preconditioned);
-        };
         let squared_norm = preconditioned.dot(gradient);
         if !squared_norm.is_finite() {
             return Err(StepError::NonFinite {
@@ -213,10 +215,18 @@ impl<L> Preconditioner<L> {
                 layer: None,
             });
         }
-        Ok(if squared_norm > kappa {
-            preconditioned.scaled((kappa / squared_norm).sqrt())
-        } else {
-            preconditioned
+        // Rounding may leave a little less than zero of products that cancel.
+        let rounding = host::machine_epsilon(gradient.dtype()).sqrt();
+        if squared_norm < -rounding * preconditioned.norm() * gradient.norm() {
+            return Err(StepError::Indefinite {
+                value: squared_norm,
+            });
+        }
+        Ok(match self.config.norm_constraint {
+            Some(kappa) if squared_norm > kappa => {
+                preconditioned.scaled((kappa / squared_norm).sqrt())
+            }
+            _ => preconditioned,
         })
     }
 

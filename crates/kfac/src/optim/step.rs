@@ -94,9 +94,10 @@ where
         watch.lap();
 
         // 4 to 10: for each γ the approximate inverse, and a proposal Δ.
-        let refresh = self.refresh(&engine);
+        let refresh = self.refresh(&engine)?;
         times.inverse = watch.lap();
-        let (proposals, ahead) = self.propose(&descent.gradient, engine.inverse.as_ref(), refresh);
+        let (proposals, ahead) =
+            self.propose(&descent.gradient, engine.inverse.as_ref(), refresh)?;
         times.proposal = watch.lap();
 
         // 9 and 11: the final update δ of each, by the exact Fisher on S₂, and the best of them.
@@ -142,7 +143,7 @@ where
 
     /// Sections 4.2, 6.3 and 6.6: a refreshed inverse for each γ to be tried, or work ahead for a later
     /// iteration.
-    fn refresh(&self, engine: &EngineState) -> Refresh {
+    fn refresh(&self, engine: &EngineState) -> Result<Refresh, StepError> {
         let candidates = |iteration| self.config().candidates(iteration, self.state.gamma);
         let point = RefreshPoint {
             iteration: self.iteration(),
@@ -158,22 +159,31 @@ where
         gradient: &ParameterVector,
         last: Option<&FisherInverse>,
         refresh: Refresh,
-    ) -> (Vec<Proposal>, Option<RefreshAhead>) {
-        let direction = |inverse: &FisherInverse| inverse.multiply(gradient).scaled(-1.0);
-        let stale = |inverse| Proposal {
-            gamma: self.state.gamma,
-            direction: direction(inverse),
-            refreshed: None,
+    ) -> Result<(Vec<Proposal>, Option<RefreshAhead>), StepError> {
+        let layers = self.setup.engine.layers();
+        let direction = |inverse: &FisherInverse| {
+            let product = inverse.multiply_layers(layers, gradient)?;
+            Ok(product.scaled(-1.0))
         };
-        let fresh = |refreshed: DampedInverse| Proposal {
-            gamma: refreshed.gamma,
-            direction: direction(&refreshed.inverse),
-            refreshed: Some(refreshed),
+        let stale = |inverse| {
+            Ok(Proposal {
+                gamma: self.state.gamma,
+                direction: direction(inverse)?,
+                refreshed: None,
+            })
         };
-        match refresh {
+        let fresh = |refreshed: DampedInverse| {
+            Ok(Proposal {
+                gamma: refreshed.gamma,
+                direction: direction(&refreshed.inverse)?,
+                refreshed: Some(refreshed),
+            })
+        };
+        let (proposals, ahead): (Result<_, _>, _) = match refresh {
             Refresh::Later(ahead) => (last.into_iter().map(stale).collect(), ahead),
             Refresh::Now(inverses) => (inverses.into_iter().map(fresh).collect(), None),
-        }
+        };
+        Ok((proposals?, ahead))
     }
 
     /// Sections 6.4 and 7: the best proposal, with its coefficients from the exact Fisher on S₂.

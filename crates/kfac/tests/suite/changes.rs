@@ -1,19 +1,21 @@
 //! A model that has changed since the optimizer was made, or that no optimizer can be made for, is refused with
 //! the true cause, and nothing of it moves.
 
+use std::sync::Arc;
+
 use burn::{
     module::{Module, Param},
     nn::{BatchNormConfig, Linear},
     tensor::{DType, Tensor},
 };
 use kfac::{
-    Batch, CoveragePolicy, Gaussian, InitError, IterateAveraging, Kfac, KfacConfig, Network,
-    PreconditionerConfig, StepError, Tape,
+    Batch, CoveragePolicy, Extensions, Gaussian, InitError, InverseStructure, IterateAveraging,
+    Kfac, KfacConfig, Network, PreconditionerConfig, StepError, Tape, blocks::Diagonal,
 };
 
 use crate::support::{
     Normalised, ROUNDING, TwoLayers, assert_near, bits, dense_layer, exact_config, host, normal,
-    randomised,
+    of_values, randomised,
 };
 
 fn batch() -> Batch<Tensor<2>> {
@@ -36,39 +38,187 @@ type Change = fn(TwoLayers) -> TwoLayers;
 /// Whether an error is the right one.
 type Expected = fn(&StepError) -> bool;
 
-#[test]
-fn a_step_on_another_model_is_refused_by_its_first_difference() {
-    let loaded = |model: TwoLayers| model.load_record(TwoLayers::new([4, 5, 3], 9).into_record());
-    let frozen = |model: TwoLayers| TwoLayers {
-        last: model.last.no_grad(),
-        ..model
+/// What becomes of a model, what a step says to it, and what an observation in front of another optimizer says;
+/// `None` where that goes on.
+struct Outcome {
+    change: Change,
+    of_step: Option<Expected>,
+    of_observation: Option<Expected>,
+}
+
+fn other(e: &StepError) -> bool {
+    matches!(e, StepError::OtherParameter { parameter } if parameter == "hidden.weight")
+}
+
+/// The same weight with other rows.
+fn with_fewer_rows(mut model: TwoLayers) -> TwoLayers {
+    let rows = normal([3, 5], 1).autodiff().require_grad();
+    model.hidden.weight = Param::initialized(model.hidden.weight.id, rows);
+    model
+}
+
+/// The same parameters with other values.
+fn with_other_values(mut model: TwoLayers) -> TwoLayers {
+    let value = model.last.weight.val() * 0.5;
+    model.last.weight = Param::initialized(
+        model.last.weight.id,
+        value.inner().autodiff().require_grad(),
+    );
+    model
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let both = |change, expected| Outcome {
+        change,
+        of_step: Some(expected),
+        of_observation: Some(expected),
     };
-    let changes: [(Change, Expected); 4] = [
-        (
-            loaded,
-            |e| matches!(e, StepError::OtherParameter { parameter } if parameter == "hidden.weight"),
+    let step = |change, expected| Outcome {
+        change,
+        of_step: Some(expected),
+        of_observation: None,
+    };
+    vec![
+        both(
+            |model| model.load_record(TwoLayers::new([4, 5, 3], 9).into_record()),
+            other,
         ),
-        (
-            frozen,
+        both(
+            |model| TwoLayers {
+                hidden: dense_layer([4, 5], 9),
+                ..model
+            },
+            other,
+        ),
+        both(
+            with_fewer_rows,
+            |e| matches!(e, StepError::ParameterShape { found, .. } if found[..] == [3, 5]),
+        ),
+        both(
+            |model| randomised(model, DType::F32, 1),
+            |e| matches!(e, StepError::ParameterPrecision { found, .. } if found == "F32"),
+        ),
+        step(
+            |model| TwoLayers {
+                last: model.last.no_grad(),
+                ..model
+            },
             |e| matches!(e, StepError::Frozen { parameter } if parameter == "last.weight"),
         ),
-        (
-            |model| randomised(model, DType::F32, 1),
-            |e| matches!(e, StepError::ParameterPrecision { .. }),
-        ),
-        (|model| model.valid(), |e| *e == StepError::NoAutodiff),
+        step(|model| model.valid(), |e| *e == StepError::NoAutodiff),
+        // Its own parameters, whatever their values.
+        Outcome {
+            change: with_other_values,
+            of_step: None,
+            of_observation: None,
+        },
+    ]
+}
+
+#[test]
+fn each_change_has_its_outcome_for_both_optimizers_and_every_structure() {
+    let structures = [
+        InverseStructure::BlockDiagonal,
+        InverseStructure::BlockTridiagonal,
     ];
-    for (change, expected) in changes {
-        let mut model = network();
-        let mut optimizer = optimizer(&model);
-        optimizer.step(&mut model, &batch()).unwrap();
-        let mut changed = change(model.clone());
-        let before = bits(&changed);
-        let error = optimizer.step(&mut changed, &batch()).unwrap_err();
-        assert!(expected(&error), "{error}");
-        assert_eq!(bits(&changed), before);
-        // The model that the optimizer was made for goes on.
-        optimizer.step(&mut model, &batch()).unwrap();
+    for structure in structures {
+        for outcome in outcomes() {
+            let mut model = network();
+            let config = exact_config().map_curvature(|c| c.with_structure(structure));
+            let mut kfac = config.init(&model, Gaussian, &batch().inputs).unwrap();
+            let config = PreconditionerConfig::new().map_curvature(|c| c.with_structure(structure));
+            let mut front = config.init(&model, Gaussian, &batch().inputs).unwrap();
+            kfac.step(&mut model, &batch()).unwrap();
+            front.observe(&model, &batch()).unwrap();
+
+            let mut changed = (outcome.change)(model.clone());
+            let before = bits(&changed);
+            let observed = front.observe(&changed, &batch());
+            let preconditioned = front
+                .precondition(&changed, of_values(&changed))
+                .map(|_| ());
+            for result in [observed, preconditioned] {
+                assert_outcome(result, outcome.of_observation);
+            }
+            let stepped = kfac.step(&mut changed, &batch()).map(|_| ());
+            assert_outcome(stepped, outcome.of_step);
+            assert_eq!(bits(&changed) == before, outcome.of_step.is_some());
+            // The model that they were made for goes on.
+            kfac.step(&mut model, &batch()).unwrap();
+            front.observe(&model, &batch()).unwrap();
+        }
+    }
+}
+
+fn assert_outcome(result: Result<(), StepError>, expected: Option<Expected>) {
+    match (result, expected) {
+        (Ok(()), None) => {}
+        (Err(error), Some(expected)) => assert!(expected(&error), "{error}"),
+        (result, _) => panic!("{result:?}"),
+    }
+}
+
+/// A layer that is used so often, at so many positions.
+#[derive(Module, Debug)]
+struct Repeated {
+    shared: Linear,
+    last: Linear,
+    #[module(skip)]
+    uses: usize,
+}
+
+impl Network for Repeated {
+    type Input = Tensor<3>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
+        let mut x = inputs;
+        for _ in 0..self.uses {
+            x = tape.linear(&self.shared, x).tanh();
+        }
+        tape.linear(&self.last, x.mean_dim(1).squeeze_dim(1))
+    }
+}
+
+#[test]
+fn other_lengths_and_numbers_of_uses_go_on_or_are_named_in_a_chain() {
+    let batch = |length| Batch::new(normal([12, length, 4], 1), normal([12, 3], 2));
+    for structure in [
+        InverseStructure::BlockDiagonal,
+        InverseStructure::BlockTridiagonal,
+    ] {
+        for (uses, length) in [(1, 3), (2, 1), (0, 1)] {
+            let mut model = Repeated {
+                shared: dense_layer([4, 4], 1),
+                last: dense_layer([4, 3], 2),
+                uses: 1,
+            };
+            let config = exact_config().map_curvature(|c| c.with_structure(structure));
+            let mut kfac = config.init(&model, Gaussian, &batch(1).inputs).unwrap();
+            let config = PreconditionerConfig::new().map_curvature(|c| c.with_structure(structure));
+            let mut front = config.init(&model, Gaussian, &batch(1).inputs).unwrap();
+            kfac.step(&mut model, &batch(1)).unwrap();
+            front.observe(&model, &batch(1)).unwrap();
+            model.uses = uses;
+            let observed = front.observe(&model, &batch(length));
+            let stepped = kfac.step(&mut model, &batch(length)).map(|_| ());
+            let layer = "shared".to_owned();
+            let positions = uses * length;
+            match (structure, uses) {
+                (_, 0) => {
+                    assert_eq!(stepped, Err(StepError::LayerNotReached { layer }));
+                    assert_eq!(observed, Ok(()));
+                    assert_eq!(front.unreached(), ["shared"]);
+                }
+                (InverseStructure::BlockDiagonal, _) => {
+                    assert_eq!([observed, stepped], [Ok(()), Ok(())]);
+                }
+                (InverseStructure::BlockTridiagonal, _) => {
+                    let refused = StepError::ChainPositions { layer, positions };
+                    assert_eq!([observed, stepped], [Err(refused.clone()), Err(refused)]);
+                }
+            }
+        }
     }
 }
 
@@ -143,6 +293,25 @@ fn models_that_share_or_derive_parameters_are_refused_with_all_paths() {
         .unwrap_err();
     let parameters = vec!["hidden.bias".to_owned()];
     assert_eq!(error, InitError::FrozenWeight { parameters });
+}
+
+#[test]
+fn a_wide_layer_has_a_block_that_fits() {
+    let model = TwoLayers::new([2000, 3, 2], 1);
+    let batch = Batch::new(normal([12, 2000], 1), normal([12, 2], 2));
+    let config = exact_config().map_curvature(|c| c.with_memory_limit(1_000_000));
+    let error = config.init(&model, Gaussian, &batch.inputs).unwrap_err();
+    assert!(error.to_string().contains("blocks::Diagonal"), "{error}");
+    let extensions = Extensions::new().with_structure("hidden", Arc::new(Diagonal));
+    let mut optimizer = config
+        .init_with(extensions, &model, Gaussian, &batch.inputs)
+        .unwrap();
+    let mut trained = model.clone();
+    let before = optimizer.objective(&trained, &batch).unwrap();
+    for _ in 0..5 {
+        optimizer.step(&mut trained, &batch).unwrap();
+    }
+    assert!(optimizer.objective(&trained, &batch).unwrap() < before);
 }
 
 #[test]

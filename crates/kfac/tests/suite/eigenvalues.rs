@@ -52,7 +52,9 @@ fn corrected<M: Network<Output = Tensor<2>>, L: PredictiveDistribution + Clone>(
         .factors(model, batch, &mut RandomStream::from_seed(1))
         .unwrap();
     let rule = DampingScheme::ExactTikhonov.rule();
-    let kronecker = factors.damped_inverse(blocks.layers(), rule, InverseMethod::Automatic, GAMMA);
+    let kronecker = factors
+        .damped_inverse(blocks.layers(), rule, InverseMethod::Automatic, GAMMA)
+        .unwrap();
     let correction = Correction {
         inverse: &kronecker,
         eigenvalues,
@@ -395,12 +397,15 @@ fn a_refresh_starts_again_from_the_factors_products() {
     for kind in KINDS {
         let (mut model, batch) = (kind.model(1), Kind::batch(5, 2));
         let (optimizer, _) = support::run(&config, Gaussian, &mut model, &batch, 3);
-        let fresh = optimizer.factors().damped_inverse(
-            optimizer.layers(),
-            DampingScheme::ExactTikhonov.rule(),
-            InverseMethod::Automatic,
-            optimizer.gamma(),
-        );
+        let fresh = optimizer
+            .factors()
+            .damped_inverse(
+                optimizer.layers(),
+                DampingScheme::ExactTikhonov.rule(),
+                InverseMethod::Automatic,
+                optimizer.gamma(),
+            )
+            .unwrap();
         let pairs = eigenvalues(optimizer.inverse().unwrap())
             .into_iter()
             .zip(eigenvalues(&fresh));

@@ -140,7 +140,9 @@ fn linked_factors_have_the_inverse_that_is_defined_by_them() {
     let factors = factors(&model, &blocks, InverseStructure::BlockTridiagonal);
     let links: Vec<bool> = factors.links.iter().map(Option::is_some).collect();
     assert_eq!(links, [true, true, false]);
-    let inverse = factors.damped_inverse(layers, Arc::new(RULE), InverseMethod::Automatic, GAMMA);
+    let inverse = factors
+        .damped_inverse(layers, Arc::new(RULE), InverseMethod::Automatic, GAMMA)
+        .unwrap();
     let inverse = matrix_of(layers, |v| inverse.multiply(v));
     let damped = factors.damped(&RULE, GAMMA).unwrap();
     assert_is_the_inverse(&inverse, layers, &damped);
@@ -156,12 +158,14 @@ fn the_block_diagonal_structure_has_no_links() {
     let blocks = own_blocks(&model, &batch().inputs);
     let factors = factors(&model, &blocks, InverseStructure::BlockDiagonal);
     assert!(factors.links.iter().all(Option::is_none));
-    let inverse = factors.damped_inverse(
-        blocks.layers(),
-        Arc::new(RULE),
-        InverseMethod::Automatic,
-        GAMMA,
-    );
+    let inverse = factors
+        .damped_inverse(
+            blocks.layers(),
+            Arc::new(RULE),
+            InverseMethod::Automatic,
+            GAMMA,
+        )
+        .unwrap();
     assert!(inverse.links().iter().all(Option::is_none));
     let inverse = matrix_of(blocks.layers(), |v| inverse.multiply(v));
     let damped = factors.damped(&RULE, GAMMA).unwrap();
@@ -188,10 +192,10 @@ fn the_inverse_of_an_optimizers_factors_is_the_optimizers() {
     let (optimizer, _, reports) = trained(optimizer, model, &batch(), 1);
     let layers = optimizer.layers();
     let gamma = reports[0].gamma;
-    let again =
-        optimizer
-            .factors()
-            .damped_inverse(layers, Arc::new(RULE), InverseMethod::Automatic, gamma);
+    let again = optimizer
+        .factors()
+        .damped_inverse(layers, Arc::new(RULE), InverseMethod::Automatic, gamma)
+        .unwrap();
     let expected = product_bits(optimizer.inverse().unwrap(), layers);
     assert_eq!(product_bits(&again, layers), expected);
 }

@@ -321,9 +321,17 @@ fn errors_name_the_head() {
 }
 
 #[test]
-#[should_panic(expected = "the weight of head `value` is -1")]
-fn a_negative_weight_is_refused() {
-    let _ = Head::new("value", Gaussian).with_weight(-1.0);
+fn a_weight_that_is_none_is_refused_with_its_head() {
+    let mut model = TwoHeads::new();
+    let batch = batch(3);
+    for weight in [-1.0, f64::INFINITY] {
+        let loss = loss(1.0, weight);
+        let mut optimizer = exact_config().init(&model, loss, &batch.inputs).unwrap();
+        let error = optimizer.step(&mut model, &batch).unwrap_err();
+        let source = Box::new(StepError::HeadWeight { weight });
+        let head = "value".to_owned();
+        assert_eq!(error, StepError::Head { head, source });
+    }
 }
 
 #[test]

@@ -269,8 +269,8 @@ fn bad_gradients_are_refused_by_name() {
     let other = SPEC.model(1);
     let foreign = gradients(&other, &batch(1));
     let error = kfac.precondition(&other, foreign).unwrap_err();
-    let layer = "layers.0".to_owned();
-    assert_eq!(error, StepError::ParametersNotFound { layer });
+    let parameter = "layers.0.weight".to_owned();
+    assert_eq!(error, StepError::OtherParameter { parameter });
     kfac.precondition(&model, plain()).unwrap();
 }
 

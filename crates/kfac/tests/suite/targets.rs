@@ -2,12 +2,12 @@
 //! does not accept is refused with the value.
 
 use burn::tensor::{
-    DType, Device, Tensor, TensorData,
+    DType, Device, Int, Tensor, TensorData,
     activation::{sigmoid, softmax},
 };
 use kfac::{
-    Batch, Bernoulli, Categorical, CategoricalSequence, FisherEstimate, Gaussian, Loss, Network,
-    PredictiveDistribution, RandomStream, StepError, Tape, Weighted,
+    Batch, Bernoulli, Categorical, CategoricalSequence, FisherEstimate, Gaussian, Likelihood, Loss,
+    Network, PreconditionerConfig, PredictiveDistribution, RandomStream, StepError, Tape, Weighted,
 };
 
 use crate::support::{
@@ -198,10 +198,79 @@ fn targets_that_a_loss_cannot_have_are_refused_with_their_value() {
     let targets = (outputs.clone(), weights);
     let error = Weighted(Gaussian).check(&outputs, &targets).unwrap_err();
     assert_eq!(error, StepError::CaseWeight { value: -2.0 });
-    let sequence = CategoricalSequence { classes: 2 };
-    let error = Loss::check(&sequence, &outputs, &outputs.clone().abs()).unwrap_err();
-    let (outputs, classes) = (3, 2);
-    assert_eq!(error, StepError::ClassesPerPosition { outputs, classes });
+}
+
+#[test]
+fn outputs_that_a_distribution_cannot_have_are_refused() {
+    let outputs = normal([2, 3], 2);
+    for classes in [0, 2] {
+        let sequence = CategoricalSequence { classes };
+        let error = Likelihood::check_outputs(&sequence, &outputs).unwrap_err();
+        let outputs = 3;
+        assert_eq!(error, StepError::ClassesPerPosition { outputs, classes });
+    }
+    // Also where no targets are looked at.
+    let mut model = TwoLayers::new([4, 5, 1], 1);
+    let batch = Batch::new(
+        normal([6, 4], 1),
+        Tensor::<1, Int>::zeros([6], &Device::default()),
+    );
+    let mut optimizer = exact_config()
+        .init(&model, Categorical, &batch.inputs)
+        .unwrap();
+    assert_eq!(
+        optimizer.step(&mut model, &batch).unwrap_err(),
+        StepError::OneClass
+    );
+    let sequence = CategoricalSequence { classes: 1 };
+    let config = PreconditionerConfig::new();
+    let mut kfac = config.init(&model, sequence, &batch.inputs).unwrap();
+    let batch = Batch::new(batch.inputs, Tensor::zeros([6, 1], &Device::default()));
+    assert_eq!(
+        kfac.observe(&model, &batch).unwrap_err(),
+        StepError::OneClass
+    );
+}
+
+/// A loss that is the mean over the cases, and not one of each.
+#[derive(Debug)]
+struct MeanOfCases;
+
+impl PredictiveDistribution for MeanOfCases {
+    fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+        Gaussian.negative_log_likelihood(outputs, targets).mean()
+    }
+
+    fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
+        Gaussian.output_gradient(outputs, targets)
+    }
+
+    fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
+        Gaussian.sample(outputs, random)
+    }
+
+    fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+        Gaussian.fisher_factor_product(outputs, vectors)
+    }
+
+    fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
+        Gaussian.fisher_factor_transpose_product(outputs, vectors)
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_one_of_each_case_is_refused() {
+    let mut model = TwoLayers::new([4, 5, 3], 1);
+    let batch = Batch::new(normal([6, 4], 1), normal([6, 3], 2));
+    let mut optimizer = exact_config()
+        .init(&model, MeanOfCases, &batch.inputs)
+        .unwrap();
+    let expected = StepError::LossCount {
+        losses: 1,
+        cases: 6,
+    };
+    assert_eq!(optimizer.objective(&model, &batch).unwrap_err(), expected);
+    assert_eq!(optimizer.step(&mut model, &batch).unwrap_err(), expected);
 }
 
 #[test]
