@@ -1,5 +1,7 @@
 //! Random numbers that depend on nothing but the seed, the step and their purpose.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,10 +12,9 @@ use rand_distr::{Distribution, StandardNormal};
 pub(crate) enum Purpose {
     /// Targets sampled from the model's predictive distribution (section 5).
     SampledTargets,
-    /// The cases that the factors are estimated from (section 8).
-    StatisticsSubset,
-    /// The cases that the quadratic model uses (section 8).
-    ModelSubset,
+    /// The cases that the factors are estimated from, and those that the quadratic model uses (section 8): the
+    /// fewer are among the more.
+    Subsets,
 }
 
 /// A stream of random tensors.
@@ -59,19 +60,38 @@ impl RandomStream {
         &mut self.heads[further]
     }
 
-    /// `count` of the numbers `0..of` in increasing order, spread over them: one of each of `count` runs of
-    /// nearly the same length. Each number is as likely as any other.
+    /// `count` of the numbers `0..of` in increasing order, spread over them: halves, quarters and so on have
+    /// the same number of them, but for one. Each number is as likely as any other, and fewer are among more
+    /// of the same stream.
     pub(crate) fn spread(&mut self, of: usize, count: usize) -> Vec<usize> {
-        // The runs differ in length by one; the offset makes up for it.
+        // Halves may differ in length by one; the offset makes up for it.
         let offset = self.generator.random_range(0..of.max(1));
-        let mut chosen: Vec<usize> = (0..count)
-            .map(|run| {
-                let (start, end) = (run * of / count, (run + 1) * of / count);
-                (self.generator.random_range(start..end.max(start + 1)) + offset) % of
-            })
+        let order = self.order(0..of).into_iter();
+        let mut chosen: Vec<usize> = order
+            .take(count)
+            .map(|number| (number + offset) % of)
             .collect();
         chosen.sort_unstable();
         chosen
+    }
+
+    /// The numbers of a range in an order whose beginnings are spread over it: those of either half in such an
+    /// order, in turn.
+    fn order(&mut self, range: Range<usize>) -> Vec<usize> {
+        if range.len() <= 1 {
+            return range.collect();
+        }
+        let middle = range.start + range.len() / 2;
+        let [mut first, mut second] =
+            [range.start..middle, middle..range.end].map(|half| self.order(half).into_iter());
+        if self.generator.random() {
+            std::mem::swap(&mut first, &mut second);
+        }
+        let in_turn = std::iter::from_fn(|| {
+            std::mem::swap(&mut first, &mut second);
+            second.next().or_else(|| first.next())
+        });
+        in_turn.collect()
     }
 
     /// Numbers uniform in `[0, 1)`, with the shape, device and precision of `like`.
@@ -115,5 +135,20 @@ mod tests {
             "{counts:?}"
         );
         assert_eq!(RandomStream::from_seed(1).spread(4, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_spread_has_as_many_of_each_part_and_holds_the_smaller_ones() {
+        for seed in 0..50 {
+            let of = |count| RandomStream::from_seed(seed).spread(64, count);
+            let quarters = of(16);
+            for start in [0, 16, 32, 48] {
+                // Beginning anywhere, a quarter of the numbers has a quarter of the chosen, but for its ends.
+                let within = quarters.iter().filter(|n| (start..start + 16).contains(*n));
+                assert!(within.count().abs_diff(4) <= 1, "{quarters:?}");
+            }
+            let eighths = of(8);
+            assert!(eighths.iter().all(|number| quarters.contains(number)));
+        }
     }
 }

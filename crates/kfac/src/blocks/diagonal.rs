@@ -21,7 +21,7 @@ use crate::{
     damping::DampingRule,
     error::FactorKind,
     linalg::host,
-    network::{BlockDescription, Layer},
+    network::{BlockDescription, Layer, ParameterAction},
 };
 
 /// `diag(E[d ⊙ d])` with the gradient `d` of each case: for layers that are too wide for any other block, as it
@@ -59,8 +59,11 @@ impl BlockStructure for Diagonal {
         }
     }
 
-    fn moments(&self, layer: &Layer, uses: &LayerUses, _pass: Pass) -> Moments {
-        moments(squared_gradients(layer, uses), Finish::Mean)
+    fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
+        match layer.action {
+            ParameterAction::Alone => SummedDiagonal.moments(layer, uses, pass),
+            _ => moments(squared_gradients(layer, uses), Finish::Mean),
+        }
     }
 
     fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
@@ -97,7 +100,7 @@ impl BlockStructure for SummedDiagonal {
                 moments(d.reshape(layer.matrix_shape()), Finish::Square { sample })
             }
             // A row is a case: a parameter that shows sums only has passes over single cases here.
-            GradientKind::Given => Diagonal.moments(layer, uses, pass),
+            GradientKind::Given => moments(squared_gradients(layer, uses), Finish::Mean),
         }
     }
 

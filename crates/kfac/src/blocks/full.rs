@@ -12,7 +12,7 @@ use super::{
     host::{FactorInverse, plus_identity},
     identity::IdentityInverse,
     magnitudes::Magnitudes,
-    moments::{Divisor, Finish, Moments, Pass, gradients_of_cases},
+    moments::{Divisor, Finish, GradientKind, Moments, Pass, gradients_of_cases},
     record::{Record, RecordError},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     damping::DampingRule,
     error::FactorKind,
     linalg::second_moment,
-    network::{BlockDescription, Layer},
+    network::{BlockDescription, Layer, ParameterAction},
 };
 
 /// `E[d dᵀ]` with the gradient `d` of each case: exact, of the size of the parameters squared.
@@ -44,12 +44,20 @@ impl BlockStructure for Full {
         }
     }
 
-    fn moments(&self, layer: &Layer, uses: &LayerUses, _pass: Pass) -> Moments {
+    fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
+        let d = gradients_of_cases(layer, uses);
+        let (gradients, finish) = match (layer.action, pass.gradients) {
+            // Its gradient is summed over cases: see `SummedDiagonal`.
+            (ParameterAction::Alone, GradientKind::Sampled { sample }) => {
+                (d.sum_dim(0), Finish::SecondMoment { sample })
+            }
+            _ => (second_moment(d), Finish::Mean),
+        };
         Moments {
             inputs: Vec::new(),
-            gradients: vec![second_moment(gradients_of_cases(layer, uses))],
+            gradients: vec![gradients],
             divisor: Divisor::Cases,
-            finish: Finish::Mean,
+            finish,
         }
     }
 

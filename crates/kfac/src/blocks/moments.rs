@@ -68,6 +68,11 @@ pub enum Finish {
         /// Which of the samples, counted from zero.
         sample: usize,
     },
+    /// The same with the second moment of each sum, a row, in the place of its squares.
+    SecondMoment {
+        /// Which of the samples, counted from zero.
+        sample: usize,
+    },
 }
 
 impl Moments {
@@ -85,7 +90,9 @@ impl Moments {
         };
         let gradients = match pass.finish {
             Finish::Mean => added(self.gradients, pass.gradients),
-            Finish::Square { sample } => added_at(sample, self.gradients, pass.gradients),
+            Finish::Square { sample } | Finish::SecondMoment { sample } => {
+                added_at(sample, self.gradients, pass.gradients)
+            }
         };
         Self {
             inputs,
@@ -110,15 +117,14 @@ impl Moments {
                 None => mean,
             }
         });
+        let of_samples = |finished: fn(Tensor<2>) -> Tensor<2>| {
+            let finished = self.gradients.iter().cloned().map(finished);
+            finished.reduce(|all, one| all + one).into_iter().collect()
+        };
         let gradients: Vec<Tensor<2>> = match self.finish {
             Finish::Mean => self.gradients,
-            Finish::Square { .. } => {
-                let squares = self.gradients.into_iter().map(|sum| sum.clone() * sum);
-                squares
-                    .reduce(|all, square| all + square)
-                    .into_iter()
-                    .collect()
-            }
+            Finish::Square { .. } => of_samples(|sum| sum.clone() * sum),
+            Finish::SecondMoment { .. } => of_samples(second_moment),
         };
         let gradients = gradients.into_iter().map(|sum| sum / divisor);
         inputs.chain(gradients).collect()

@@ -110,6 +110,7 @@ mod tests {
             (10.0, f64::NAN, -1.0, Increase), // not a number
             (10.0, f64::INFINITY, -1.0, Increase),
             (10.0, 8.0, -1.0, Decrease), // ρ = 2, the regime of large damping
+            (10.0, 10.0, -1.0, Increase), // equal, where a decrease was predicted
             (10.0, 10.0, 0.0, Keep),     // 0/0: an optimum
             (10.0, 10.0 + 1e-7, -1e-7, Keep), // below rounding
             (10.0, 10.0 + 1e-5, -1e-7, Increase),

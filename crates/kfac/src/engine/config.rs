@@ -97,12 +97,14 @@ pub struct CurvatureConfig {
     /// When the work of a refresh is done. Default: ahead, an inverse a call.
     #[config(default = "RefreshTiming::Ahead")]
     pub refresh_timing: RefreshTiming,
-    /// At most this many cases are evaluated at once. At least 1, default 5000.
+    /// At most this many cases are evaluated at once, and fewer where more may not fit into `memory_limit`. At
+    /// least 1, default 5000.
     ///
     /// Less needs less memory; the result changes by rounding only.
     #[config(default = 5000)]
     pub chunk_size: usize,
-    /// Bytes that the blocks, their inverses and the work on these may take together. Default 4 GiB.
+    /// Bytes that the blocks, their inverses, the work on these and the layers' inputs and outputs in a pass may
+    /// take together. Default 4 GiB.
     ///
     /// The optimizer is not made where they would take more: the factors of a layer of 20,000 outputs alone
     /// take 1.6 GB, and their inversion hours.
@@ -118,7 +120,8 @@ pub struct CurvatureConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subsets {
-    /// Cases drawn from the whole batch, spread evenly over it: the order of the cases means nothing.
+    /// Cases drawn from the whole batch, spread evenly over it, the fewer among the more: the order of the cases
+    /// means nothing.
     #[default]
     Spread,
     /// The first cases, as in the released code: right for batches in random order only.
@@ -207,6 +210,10 @@ impl CurvatureConfig {
         }
         if self.eigenvalues != Eigenvalues::Kronecker && !exact {
             faults.push(ConfigFault::CorrectionOfFactoredDamping);
+        }
+        let between_refreshes = self.inverse_period > self.statistics_period;
+        if self.eigenvalues != Eigenvalues::Kronecker && !between_refreshes {
+            faults.push(ConfigFault::CorrectionWithEachRefresh);
         }
         if self.eigenvalues == Eigenvalues::BatchMean && self.fisher != FisherEstimate::MonteCarlo {
             faults.push(ConfigFault::BatchMeanOfUnsampledTargets);

@@ -18,7 +18,7 @@ use crate::{
     damping::DampingRule,
     error::StepError,
     inverse::InverseStructure,
-    network::{Cases, FrozenLater, Layers, ParameterTable},
+    network::{Cases, FrozenLater, Layer, Layers, ParameterTable},
 };
 
 /// The curvature of a model: what both optimizers share.
@@ -31,6 +31,8 @@ pub(crate) struct Engine<L> {
     pub(crate) rule: Arc<dyn DampingRule>,
     /// The number of the call from which periods are counted.
     pub(crate) origin: u64,
+    /// The cases that are evaluated at once, at most.
+    pub(crate) chunk_size: usize,
 }
 
 /// What an engine is made of.
@@ -90,7 +92,7 @@ impl<L> Engine<L> {
             return Err(InitError::NoLayers);
         }
         check_table(&table)?;
-        config.check_memory(&table, candidates)?;
+        let chunk_size = config.chunk_within(&table, blocks.layers(), candidates)?;
         config.check_coverage(&table)?;
         let table = match config.structure {
             InverseStructure::BlockDiagonal => table,
@@ -103,6 +105,7 @@ impl<L> Engine<L> {
             table,
             rule,
             origin,
+            chunk_size,
         })
     }
 
@@ -166,18 +169,30 @@ fn check_table(table: &ParameterTable) -> Result<(), InitError> {
 }
 
 impl CurvatureConfig {
-    /// Refuses blocks that take more memory than they may, with so many inverses made in a refresh.
-    fn check_memory(&self, table: &ParameterTable, candidates: u64) -> Result<(), InitError> {
+    /// The cases that a pass may be over at once within the memory, with so many inverses made in a refresh;
+    /// refuses blocks that leave no room for one.
+    fn chunk_within(
+        &self,
+        table: &ParameterTable,
+        layers: &Layers,
+        candidates: u64,
+    ) -> Result<usize, InitError> {
         // Running averages, those of a batch, the inverse in use, and the next ones.
-        let needed = table.memory_of_estimates() * (3 + candidates);
-        if needed <= self.memory_limit {
-            return Ok(());
+        let blocks = table.memory_of_estimates() * (3 + candidates);
+        let captured: usize = layers.iter().map(Layer::captured_elements).sum();
+        let of_case = (captured * table.bytes_per_element()) as u64;
+        let limit = self.memory_limit;
+        match limit.checked_sub(blocks).map(|room| room / of_case.max(1)) {
+            None | Some(0) => Err(InitError::Memory {
+                needed: blocks + of_case,
+                limit,
+                largest: table.largest(3),
+            }),
+            Some(cases) => {
+                let cases = usize::try_from(cases).unwrap_or(usize::MAX);
+                Ok(self.chunk_size.min(cases))
+            }
         }
-        Err(InitError::Memory {
-            needed,
-            limit: self.memory_limit,
-            largest: table.largest(3),
-        })
     }
 
     /// Refuses trainable parameters without a block, where coverage is strict.

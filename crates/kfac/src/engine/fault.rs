@@ -60,6 +60,11 @@ pub enum ConfigFault {
     /// Corrected eigenvalues are no product, so there are no factors to be damped.
     #[error("eigenvalues are corrected, expected exact Tikhonov damping and an eigen inverse")]
     CorrectionOfFactoredDamping,
+    /// Eigenvalues are corrected by the updates of the statistics that do not refresh the inverse.
+    #[error(
+        "eigenvalues are corrected between refreshes, expected inverse_period to be more than statistics_period"
+    )]
+    CorrectionWithEachRefresh,
     /// The square of a batch's mean gradient is a second moment only where gradients have mean zero.
     #[error("eigenvalues are batch_mean, expected fisher to be monte_carlo")]
     BatchMeanOfUnsampledTargets,
@@ -96,7 +101,7 @@ pub enum InitError {
          the limit", .largest.join(", ")
     )]
     Memory {
-        /// Bytes of blocks, inverses, and the work on these.
+        /// Bytes of blocks, inverses, the work on these, and a pass over one case.
         needed: u64,
         /// The limit.
         limit: u64,

@@ -97,7 +97,7 @@ impl<L> Engine<L> {
             loss: &self.loss,
             estimate: config.fisher,
             samples: config.samples,
-            chunk_size: config.chunk_size,
+            chunk_size: self.chunk_size,
             given: sample.given,
         };
         passes.over(sample.model, &batch, &mut random, |captured, pass| {

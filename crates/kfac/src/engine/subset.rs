@@ -6,13 +6,12 @@ use crate::{
     random::{Purpose, RandomStream},
 };
 
-/// How large a subset is, and what for.
+/// How large a subset is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share {
     pub(crate) fraction: f64,
     /// At least so many cases, or all.
     pub(crate) at_least: usize,
-    pub(crate) purpose: Purpose,
     /// The number of the batch.
     pub(crate) number: u64,
 }
@@ -37,7 +36,6 @@ impl<L> Engine<L> {
         let share = Share {
             fraction: self.config.statistics_fraction,
             at_least,
-            purpose: Purpose::StatisticsSubset,
             number,
         };
         self.subset(batch, share)
@@ -55,7 +53,7 @@ impl<L> Engine<L> {
             Subsets::First => batch.slice(0..cases),
             Subsets::Spread => {
                 let mut random =
-                    RandomStream::for_step(self.config.seed, share.number, share.purpose);
+                    RandomStream::for_step(self.config.seed, share.number, Purpose::Subsets);
                 batch.select(&random.spread(all, cases))
             }
         }

@@ -21,7 +21,8 @@ use crate::{
 /// h(θ) = 1/n Σ_i w_i L(y_i, z_i),   F = 1/n Σ_i w_i J_iᵀ F_R(z_i) J_i
 /// ```
 ///
-/// over all `n` cases, those of weight zero too.
+/// over all `n` cases, those of weight zero too. In a Kronecker product the factor of the output gradients carries
+/// the weights; that of the inputs is over all cases alike.
 ///
 /// # Errors
 ///

@@ -122,6 +122,17 @@ impl Layer {
         self.d_out / self.action.groups()
     }
 
+    /// The numbers that a pass holds of a case for the layer, at most: inputs, and outputs with their probes
+    /// and gradients.
+    pub(crate) fn captured_elements(&self) -> usize {
+        let inputs = match self.action {
+            ParameterAction::Product { groups } => self.d_in * groups,
+            ParameterAction::Scale => self.d_out,
+            ParameterAction::Lookup | ParameterAction::Alone => 1,
+        };
+        self.positions * (inputs + 3 * self.d_out)
+    }
+
     /// The weight in the order in which it is stored, and the bias, from the parameters' matrix.
     pub(super) fn weight_and_bias(&self, matrix: &Tensor<2>) -> (Tensor<1>, Option<Tensor<1>>) {
         let weight = matrix.clone().slice_dim(0, 0..self.d_in);

@@ -171,6 +171,12 @@ impl ParameterTable {
         self.memory() as u64 / 2
     }
 
+    /// Bytes of a number of the widest precision that a parameter has.
+    pub(crate) fn bytes_per_element(&self) -> usize {
+        let bytes = self.rows.iter().map(|row| row.bytes_per_element);
+        bytes.max().unwrap_or(1)
+    }
+
     /// The largest blocks, so many at most, in words.
     pub(crate) fn largest(&self, count: usize) -> Vec<String> {
         let mut rows: Vec<_> = self.memory_of_rows().into_iter().zip(&self.rows).collect();

@@ -222,7 +222,7 @@ impl<L> Kfac<L> {
             layers: self.layers(),
             loss: &self.setup.engine.loss,
             l2: self.config().l2,
-            chunk_size: self.config().curvature.chunk_size,
+            chunk_size: self.setup.engine.chunk_size,
         }
     }
 

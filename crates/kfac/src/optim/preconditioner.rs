@@ -173,8 +173,8 @@ impl<L> Preconditioner<L> {
     ///
     /// # Errors
     ///
-    /// [`StepError`] before the first [`observe`](Self::observe), where no layer has a gradient, one or the
-    /// preconditioned one is not finite, and where the model is another one. The gradients of
+    /// [`StepError`] before the first [`observe`](Self::observe), where the model is another one, no layer has a
+    /// gradient, one is of another shape or not finite, or blocks of your own turn it around. The gradients of
     /// parameters without a block are not looked at.
     ///
     /// # Panics
@@ -217,7 +217,8 @@ impl<L> Preconditioner<L> {
         }
         // Rounding may leave a little less than zero of products that cancel.
         let rounding = host::machine_epsilon(gradient.dtype()).sqrt();
-        if squared_norm < -rounding * preconditioned.norm() * gradient.norm() {
+        let beyond = || -squared_norm > rounding * preconditioned.norm() * gradient.norm();
+        if squared_norm < 0.0 && beyond() {
             return Err(StepError::Indefinite {
                 value: squared_norm,
             });

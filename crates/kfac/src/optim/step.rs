@@ -23,7 +23,6 @@ use crate::{
     linalg::host,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, ParameterVector},
-    random::Purpose,
 };
 
 /// One step from a state of the optimizer and a model, neither of which it changes.
@@ -199,7 +198,6 @@ where
         let share = Share {
             fraction: config.model_fraction,
             at_least: config.model_min_cases,
-            purpose: Purpose::ModelSubset,
             number: self.iteration(),
         };
         let subset = self.setup.engine.subset(self.batch, share);
@@ -209,7 +207,7 @@ where
             loss: &self.setup.engine.loss,
             given: self.given,
             derivatives: config.derivatives,
-            chunk_size: config.curvature.chunk_size,
+            chunk_size: self.setup.engine.chunk_size,
         };
         let fisher = metric.gram(&subset, &directions)?;
         let subspace = Subspace::new(&directions, gradient, fisher);

@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
-    FisherEstimate, Gaussian, KfacConfig, LambdaAction, Momentum, PredictiveDistribution,
-    RandomStream, StepReport, damping::gamma_candidates,
+    Batch, FisherEstimate, Gaussian, InverseStructure, KfacConfig, LambdaAction, Momentum, Network,
+    PredictiveDistribution, RandomStream, StepOutcome, StepReport, Tape, damping::gamma_candidates,
 };
 
 use crate::support::exact;
@@ -331,4 +331,48 @@ fn without_momentum_the_step_is_the_rescaled_proposal() {
         reports.iter().map(|r| r.mu.is_some()).collect::<Vec<_>>(),
         [false, true, true]
     );
+}
+
+#[test]
+fn a_gradient_of_zero_moves_nothing() {
+    let model = SPEC.model(1);
+    let inputs = SPEC.batch(&Gaussian, 30, 2).inputs;
+    let fitted = model.forward(inputs.clone(), &mut Tape::off()).inner();
+    let batch = Batch::new(inputs, fitted);
+    for momentum in [Momentum::None, Momentum::Adaptive] {
+        let config = exact_config().with_l2(0.0).with_momentum(momentum);
+        let mut stepped = model.clone();
+        let (optimizer, reports) = run(&config, Gaussian, &mut stepped, &batch, 12);
+        for report in &reports {
+            let numbers = [report.alpha, report.mu.unwrap_or(0.0), report.step_norm];
+            assert_eq!(numbers, [0.0; 3], "iteration {}", report.iteration);
+            assert_eq!(report.outcome, StepOutcome::Taken);
+        }
+        assert_eq!(bits(&stepped), bits(&model));
+        assert_eq!(
+            optimizer.lambda().to_bits(),
+            config.initial_lambda.to_bits()
+        );
+    }
+}
+
+#[test]
+fn factors_of_rank_one_train_to_the_end() {
+    // One case, many times over: every factor and the Fisher have the rank of a case.
+    let one = SPEC.batch(&Gaussian, 1, 2);
+    let rows = |tensor: &Tensor<2>| tensor.clone().repeat_dim(0, 40);
+    let batch = Batch::new(rows(&one.inputs), rows(&one.targets));
+    for structure in [
+        InverseStructure::BlockDiagonal,
+        InverseStructure::BlockTridiagonal,
+    ] {
+        let config = exact_config()
+            .with_l2(0.0)
+            .with_initial_lambda(1e-6)
+            .map_curvature(|c| c.with_structure(structure));
+        let mut model = SPEC.model(1);
+        let (_, reports) = run(&config, Gaussian, &mut model, &batch, 60);
+        let [first, last] = [0, 59].map(|at| reports[at].objective);
+        assert!(last < 1e-12 * first, "{structure:?}: {first} to {last:e}");
+    }
 }

@@ -1,7 +1,10 @@
 //! A model that has changed since the optimizer was made, or that no optimizer can be made for, is refused with
 //! the true cause, and nothing of it moves.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use burn::{
     module::{Module, Param},
@@ -134,9 +137,7 @@ fn each_change_has_its_outcome_for_both_optimizers_and_every_structure() {
             let mut changed = (outcome.change)(model.clone());
             let before = bits(&changed);
             let observed = front.observe(&changed, &batch());
-            let preconditioned = front
-                .precondition(&changed, of_values(&changed))
-                .map(|_| ());
+            let preconditioned = front.precondition(&changed, of_values(&model)).map(|_| ());
             for result in [observed, preconditioned] {
                 assert_outcome(result, outcome.of_observation);
             }
@@ -321,12 +322,53 @@ fn memory_beyond_the_limit_is_refused_before_it_is_taken() {
         let config = exact_config().map_curvature(|c| c.with_memory_limit(limit));
         config.init(&model, Gaussian, &batch().inputs)
     };
-    // 5² + 5² + 6² + 3² numbers of eight bytes, six times: averages, a batch, four inverses.
-    let needed = (25 + 25 + 36 + 9) * 8 * 6;
+    // 5² + 5² + 6² + 3² numbers of eight bytes, six times: averages, a batch, four inverses. And of a case the
+    // inputs of both layers, and three times their outputs.
+    let of_case = (4 + 3 * 5 + 5 + 3 * 3) * 8;
+    let needed = (25 + 25 + 36 + 9) * 8 * 6 + of_case;
     assert!(limited(needed).is_ok());
     let error = limited(needed - 1).unwrap_err();
     assert!(error.to_string().contains("factors 5 and 5"), "{error}");
     assert!(matches!(error, InitError::Memory { needed: n, .. } if n == needed));
+
+    // Room for three cases is room for a batch of twelve, three at a time.
+    let most = Arc::new(AtomicUsize::new(0));
+    let mut model = Counting {
+        network: model,
+        most: most.clone(),
+    };
+    let stepped = |model: &mut Counting, limit| {
+        let config = exact_config().map_curvature(|c| c.with_memory_limit(limit));
+        let mut optimizer = config.init(model, Gaussian, &batch().inputs).unwrap();
+        optimizer.step(model, &batch()).unwrap();
+        most.swap(0, Ordering::Relaxed)
+    };
+    let mut whole = model.clone();
+    assert_eq!(stepped(&mut whole, 1 << 32), 12);
+    assert_eq!(stepped(&mut model, needed + 2 * of_case), 3);
+    let [found, expected] =
+        [&model, &whole].map(|model| host::to_vec(&model.network.last.weight.val().inner()));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_near("weight", *found, *expected, 1e-9);
+    }
+}
+
+/// Counts the most cases that it was given at once.
+#[derive(Module, Debug)]
+struct Counting {
+    network: TwoLayers,
+    #[module(skip)]
+    most: Arc<AtomicUsize>,
+}
+
+impl Network for Counting {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        self.most.fetch_max(inputs.dims()[0], Ordering::Relaxed);
+        self.network.forward(inputs, tape)
+    }
 }
 
 impl Normalised {

@@ -1,13 +1,23 @@
 //! Results do not depend on how a batch is cut, nor on the number of threads, beyond rounding.
 
-use burn::tensor::Tensor;
+use std::sync::Arc;
+
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    optim::GradientsParams,
+    tensor::Tensor,
+};
 use faer::Mat;
 use kfac::{
-    CurvatureConfig, FisherEstimate, Gaussian, InverseStructure, KfacConfig, Network,
-    PreconditionerConfig,
+    CurvatureConfig, FisherEstimate, Gaussian, InverseStructure, KfacConfig, PreconditionerConfig,
+    RandomStream,
+    blocks::{BlockOptions, BlockStructure, Blocks, Diagonal, Full, SummedDiagonal},
+    curvature::FisherEstimator,
 };
 
-use crate::support::{Kind, KindNetwork, column, exact_config, of_values, relative};
+use crate::support::{
+    Kind, KindNetwork, assert_same_factors, column, exact_config, of_values, relative,
+};
 
 /// Two steps multiply the rounding of sums in another order by the condition of the damped blocks and of the
 /// quadratic model: below 10⁵ with γ² above 0.01.
@@ -75,16 +85,10 @@ fn results(kind: Kind, made: Made, way: Way) -> [Mat<f64>; 2] {
 }
 
 /// The model with gradients in the place of its parameters.
-fn model_with<M: Network<Output = Tensor<2>>>(
-    model: &M,
-    gradients: &burn::optim::GradientsParams,
-) -> M {
-    struct Write<'a>(&'a burn::optim::GradientsParams);
-    impl burn::module::ModuleMapper for Write<'_> {
-        fn map_float<const D: usize>(
-            &mut self,
-            param: burn::module::Param<Tensor<D>>,
-        ) -> burn::module::Param<Tensor<D>> {
+fn model_with<M: Module>(model: &M, gradients: &GradientsParams) -> M {
+    struct Write<'a>(&'a GradientsParams);
+    impl ModuleMapper for Write<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let gradient = self.0.get::<D>(param.id);
             param.map(|old| {
                 gradient
@@ -145,6 +149,35 @@ fn threads_change_no_result_of_any_layer_beyond_rounding() {
         for kind in Kind::ALL {
             let two = Way { threads: 2, ..one };
             assert_independent(kind, made, [one, two]);
+        }
+    }
+}
+
+#[test]
+fn chunks_change_no_block_of_any_structure_beyond_rounding() {
+    let structures: [Arc<dyn BlockStructure>; 3] =
+        [Arc::new(Full), Arc::new(Diagonal), Arc::new(SummedDiagonal)];
+    for kind in Kind::ALL {
+        let (model, batch) = (kind.model(1), Kind::batch(9, 2));
+        let (blocks, _) = Blocks::discover(&model, &batch.inputs, &BlockOptions::default());
+        for structure in &structures {
+            let mut options = BlockOptions::default();
+            for layer in blocks.layers() {
+                options = options.with_structure(layer.path.as_str(), structure.clone());
+            }
+            let (blocks, _) = Blocks::discover(&model, &batch.inputs, &options);
+            let factors = |chunk_size| {
+                let estimator = FisherEstimator::new(&blocks, &Gaussian)
+                    .with_samples(2)
+                    .with_chunk_size(chunk_size);
+                let random = &mut RandomStream::from_seed(3);
+                estimator.factors(&model, &batch, random).unwrap().blocks
+            };
+            let whole = factors(1000);
+            for chunk_size in [1, 4] {
+                let what = format!("{kind:?}, {structure:?}, chunks of {chunk_size}");
+                assert_same_factors(&what, &factors(chunk_size), &whole, STEPS);
+            }
         }
     }
 }

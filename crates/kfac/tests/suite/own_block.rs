@@ -17,8 +17,9 @@ use kfac::{
 };
 
 use crate::support::{
-    ROUNDING, SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, assert_close, blocks_of,
-    classes, column, dense, diagonal_blocks, exact, exact_config, normal, relative, trained,
+    Fault, Faulty, ROUNDING, SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, assert_close,
+    blocks_of, classes, column, dense, diagonal_blocks, exact, exact_config, normal, relative,
+    trained,
 };
 
 /// The full block of a dense layer with one position a case, made from scratch, and inverted by elimination.
@@ -205,32 +206,14 @@ fn a_structure_for_no_layer_is_refused() {
     assert_eq!(refused.unwrap_err(), InitError::UnknownLayers { paths });
 }
 
-/// A structure that makes nothing of its sums.
-#[derive(Debug)]
-struct Broken;
-
-impl BlockStructure for Broken {
-    fn describe(&self, layer: &Layer) -> BlockDescription {
-        OwnFull.describe(layer)
-    }
-
-    fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
-        OwnFull.moments(layer, uses, pass)
-    }
-
-    fn estimate(&self, _layer: &Layer, _factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
-        None
-    }
-
-    fn restore(&self, _: &Layer, record: &Record) -> Result<Arc<dyn BlockInverse>, RecordError> {
-        Err(record.of_other_form("nothing"))
-    }
-}
-
 #[test]
 fn a_structure_without_a_block_is_named() {
     let mut model = TwoLayers::new([3, 4, 2], 3);
-    let mut optimizer = optimizer(Arc::new(Broken), &model);
+    let broken = Faulty {
+        of: Arc::new(OwnFull),
+        fault: Fault::NoBlock,
+    };
+    let mut optimizer = optimizer(Arc::new(broken), &model);
     let error = optimizer.step(&mut model, &batch()).unwrap_err();
     let layer = "hidden".to_owned();
     assert_eq!(error, StepError::NoBlock { layer });

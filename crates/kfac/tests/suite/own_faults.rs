@@ -9,17 +9,20 @@ use burn::{
     tensor::Tensor,
 };
 use kfac::{
-    Batch, BlockDescription, Extensions, FactorAction, FactorKind, Gaussian, InitError,
-    InverseMethod, InverseStructure, Kfac, Layer, LayerParameters, LayerUses, Network, Objective,
-    ObjectiveError, Preconditioner, PreconditionerConfig, StepError, Tape, WeightLayout,
-    blocks::{
-        BlockEstimate, BlockInverse, BlockStructure, Factor, Full, Inversion, Magnitudes, Moments,
-        Pass, PreparedBlock, Record, RecordError,
+    Batch, Extensions, FactorAction, FactorKind, Gaussian, InitError, InverseStructure, Kfac,
+    LayerParameters, Network, Objective, ObjectiveError, Preconditioner, PreconditionerConfig,
+    StepError, Tape, WeightLayout,
+    blocks::Full,
+    damping::{
+        DampingRule, Evidence, FactorNorms, FixedLambda, LambdaRule, LambdaState, LambdaUpdate,
+        ProductDamping,
     },
-    damping::{DampingRule, FactorNorms, FixedLambda, LambdaRule, ProductDamping},
 };
 
-use crate::support::{TwoLayers, bits, dense_layer, exact_config, gradients, normal, of_values};
+use crate::support::{
+    Fault, Faulty, TwoLayers, bits, dense_layer, exact_config, gradients, normal, of_values,
+    parameter,
+};
 
 fn batch() -> Batch<Tensor<2>> {
     Batch::new(normal([12, 3], 1), normal([12, 2], 2))
@@ -110,130 +113,26 @@ fn a_damping_that_damps_nothing_is_named() {
     }
 }
 
-/// The full block with something wrong.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// Its factor is not square.
-    Factor,
-    /// Its inverse gives another shape.
-    Product,
-    /// Its inverse is negative.
-    Negative,
-    /// There is no inverse, and nothing is said about it.
-    Silent,
-}
-
-#[derive(Debug)]
-struct Faulty(Fault);
-
-#[derive(Debug)]
-struct FaultyBlock(Fault, Arc<dyn BlockEstimate>, Tensor<2>);
-
-#[derive(Debug)]
-struct FaultyPrepared(Fault, Arc<dyn PreparedBlock>);
-
-#[derive(Debug)]
-struct FaultyInverse(Fault, Arc<dyn BlockInverse>);
-
-impl BlockStructure for Faulty {
-    fn describe(&self, layer: &Layer) -> BlockDescription {
-        Full.describe(layer)
-    }
-
-    fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
-        Full.moments(layer, uses, pass)
-    }
-
-    fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
-        let shown = factors[0].clone().slice_dim(0, 0..2);
-        let block = Full.estimate(layer, factors)?;
-        Some(Arc::new(FaultyBlock(self.0, block, shown)))
-    }
-
-    fn restore(
-        &self,
-        layer: &Layer,
-        record: &Record,
-    ) -> Result<Arc<dyn BlockInverse>, RecordError> {
-        Full.restore(layer, record)
-    }
-}
-
-impl BlockEstimate for FaultyBlock {
-    fn factors(&self) -> Vec<Factor<'_>> {
-        let mut factors = self.1.factors();
-        if matches!(self.0, Fault::Factor) {
-            factors[0].tensor = &self.2;
-        }
-        factors
-    }
-
-    fn with_factors(&self, factors: Vec<Tensor<2>>) -> Arc<dyn BlockEstimate> {
-        let block = self.1.with_factors(factors);
-        Arc::new(Self(self.0, block, self.2.clone()))
-    }
-
-    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        self.1.multiply(v)
-    }
-
-    fn damped(&self, rule: &dyn DampingRule, gamma: f64) -> Option<Arc<dyn BlockEstimate>> {
-        self.1.damped(rule, gamma)
-    }
-
-    fn prepare(&self, rule: &dyn DampingRule, method: InverseMethod) -> Arc<dyn PreparedBlock> {
-        Arc::new(FaultyPrepared(self.0, self.1.prepare(rule, method)))
-    }
-}
-
-impl PreparedBlock for FaultyPrepared {
-    fn pi(&self) -> f64 {
-        1.0
-    }
-
-    fn invert(&self, rule: &dyn DampingRule, gamma: f64) -> Inversion<Arc<dyn BlockInverse>> {
-        let fault = self.0;
-        match fault {
-            Fault::Silent => Inversion {
-                inverse: None,
-                repairs: Vec::new(),
-            },
-            _ => self
-                .1
-                .invert(rule, gamma)
-                .map(|inverse| Arc::new(FaultyInverse(fault, inverse)) as Arc<dyn BlockInverse>),
-        }
-    }
-}
-
-impl BlockInverse for FaultyInverse {
-    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        let product = self.1.multiply(v);
-        match self.0 {
-            Fault::Product => product.transpose(),
-            Fault::Negative => -product * 1e6,
-            Fault::Factor | Fault::Silent => product,
-        }
-    }
-
-    fn magnitudes(&self) -> Magnitudes {
-        self.1.magnitudes()
-    }
-
-    fn record(&self) -> Record {
-        self.1.record()
-    }
-}
-
 fn with_fault(fault: Fault) -> Extensions {
-    Extensions::new().with_structure("last", Arc::new(Faulty(fault)))
+    Extensions::new().with_structure(
+        "last",
+        Arc::new(Faulty {
+            of: Arc::new(Full),
+            fault,
+        }),
+    )
 }
 
 #[test]
 fn a_block_of_another_shape_is_named_with_both() {
     let shapes = [
-        (Fault::Factor, "factor", [10, 10], [2, 10]),
-        (Fault::Product, "product with the inverse", [5, 2], [2, 5]),
+        (Fault::OtherFactor, "factor", [10, 10], [20, 10]),
+        (
+            Fault::Transposed,
+            "product with the inverse",
+            [5, 2],
+            [2, 5],
+        ),
     ];
     for (fault, quantity, expected, found) in shapes {
         for error in errors(&with_fault(fault)) {
@@ -276,7 +175,7 @@ fn a_block_without_an_inverse_is_reported() {
         mut model,
         mut kfac,
         mut front,
-    } = both(&with_fault(Fault::Silent));
+    } = both(&with_fault(Fault::NoInverse));
     let repairs = kfac.step(&mut model, &batch()).unwrap().repairs;
     front.observe(&model, &batch()).unwrap();
     for repairs in [&repairs[..], front.repairs()] {
@@ -369,7 +268,7 @@ struct Own {
 impl Own {
     fn new(shape: [usize; 2], rows: usize) -> Self {
         Self {
-            weight: crate::support::parameter([3, 4], 0.5, 1),
+            weight: parameter([3, 4], 0.5, 1),
             last: dense_layer([4, 2], 2),
             shape,
             rows,
@@ -430,25 +329,25 @@ fn a_layer_that_misdescribes_itself_is_refused() {
 struct LostAfterwards;
 
 impl LambdaRule for LostAfterwards {
-    fn start(&self) -> kfac::damping::LambdaState {
+    fn start(&self) -> LambdaState {
         FixedLambda(1e-3).start()
     }
 
-    fn wants_evidence(&self, _: kfac::damping::LambdaState, _: u64) -> bool {
+    fn wants_evidence(&self, _: LambdaState, _: u64) -> bool {
         false
     }
 
     fn update(
         &self,
-        state: kfac::damping::LambdaState,
+        state: LambdaState,
         iteration: u64,
-        evidence: Option<kfac::damping::Evidence>,
-    ) -> kfac::damping::LambdaUpdate {
+        evidence: Option<Evidence>,
+    ) -> LambdaUpdate {
         FixedLambda(1e-3).update(state, iteration, evidence)
     }
 
-    fn taken_back(&self, state: kfac::damping::LambdaState) -> kfac::damping::LambdaState {
-        kfac::damping::LambdaState {
+    fn taken_back(&self, state: LambdaState) -> LambdaState {
+        LambdaState {
             lambda: f64::NAN,
             ..state
         }

@@ -210,8 +210,12 @@ fn absolute(module: &str, path: &str) -> Option<String> {
     })
 }
 
+fn library_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
 fn library() -> Sources {
-    Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+    Sources::read(&library_root())
 }
 
 #[test]
@@ -277,4 +281,45 @@ fn the_reader_of_imports_finds_what_is_there() {
             "crate::a::c::e"
         ]
     );
+}
+
+/// Other devices than the host go wrong without an error where several threads work on them.
+#[test]
+fn threads_work_on_several_things_in_one_place_only() {
+    let users: Vec<PathBuf> = rust_files(&library_root())
+        .into_iter()
+        .filter(|file| fs::read_to_string(file).unwrap().contains("rayon"))
+        .collect();
+    assert_eq!(users, [library_root().join("workers.rs")]);
+}
+
+#[test]
+fn every_error_is_in_the_troubleshooting() {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+    let known = read(library_root().join("../../../docs/troubleshooting.md"));
+    let variants = |file: &str, name: &str| {
+        let text = read(library_root().join(file));
+        let start = text.find(&format!("pub enum {name} {{")).unwrap();
+        let body = text[start..].split("\n}").next().unwrap().to_owned();
+        let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+        let variant = |line: &str| {
+            let name: String = line
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            line.starts_with(|c: char| c.is_ascii_uppercase())
+                .then_some(name)
+        };
+        lines.filter_map(variant).collect::<Vec<_>>()
+    };
+    let errors = [
+        variants("error.rs", "StepError"),
+        variants("engine/fault.rs", "InitError"),
+    ]
+    .concat();
+    assert!(errors.len() > 40, "{errors:?}");
+    let missing = errors
+        .iter()
+        .filter(|error| !known.contains(&format!("`{error}`")));
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
 }

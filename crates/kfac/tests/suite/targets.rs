@@ -9,10 +9,11 @@ use kfac::{
     Batch, Bernoulli, Categorical, CategoricalSequence, FisherEstimate, Gaussian, Likelihood, Loss,
     Network, PreconditionerConfig, PredictiveDistribution, RandomStream, StepError, Tape, Weighted,
 };
+use proptest::prelude::*;
 
 use crate::support::{
-    ROUNDING, TwoLayers, assert_close, assert_near, classes, column, dense, exact_config, host,
-    normal, objective,
+    ROUNDING, TwoLayers, assert_close, assert_near, cases, classes, column, dense, exact_config,
+    host, normal, objective,
 };
 
 /// Central differences of step 1e-5: truncation and rounding are both near 1e-10.
@@ -66,6 +67,84 @@ fn the_gradient_is_the_slope_of_the_loss() {
         &outputs,
         &(classes([4], 3, 4), weights),
     );
+}
+
+/// Central differences of gradients of order one with step 1e-5: truncation and rounding are both near 1e-10.
+const SECOND_DIFFERENCES: f64 = 1e-8;
+
+/// Fails where the output Fisher matrix that the curvature is made of, `(√w B)(√w B)ᵀ`, is not the derivative of
+/// the gradient, as it is where the outputs are natural parameters.
+fn assert_curvature<T: Clone>(loss: &impl Loss<Tensor<2>, T>, outputs: &Tensor<2>, targets: &T) {
+    let [cases, width] = outputs.dims();
+    for column in 0..width {
+        let unit = Tensor::<2>::zeros_like(outputs).slice_fill([0..cases, column..column + 1], 1.0);
+        let gradient = |t: f64| {
+            let moved = outputs.clone() + unit.clone() * t;
+            dense(&loss.gradient(moved, targets.clone()))
+        };
+        let slope = (gradient(1e-5) - gradient(-1e-5)) * faer::Scale(0.5e5);
+        let right = loss.factor_transpose_product(outputs.clone(), unit.clone());
+        let weighted = |vectors| loss.root_weighted(vectors, targets);
+        let product = loss.factor_product(outputs.clone(), weighted(right));
+        let fisher = dense(&weighted(product));
+        let error = (&fisher - &slope).norm_max();
+        assert!(
+            error < SECOND_DIFFERENCES * (1.0 + slope.norm_max()),
+            "{loss:?}: {error:e}"
+        );
+    }
+}
+
+/// Logits, some of which mask a class, and what one asks for at each.
+fn assert_one_function(seed: u64, masked: bool) {
+    let noise = normal([4, 6], seed);
+    let soft = softmax(normal([4, 6], seed + 1), 1);
+    let weights = normal([4], seed + 2).abs() * of_cases(&[1.0, 0.0, 3.0, 0.5]);
+    for outputs in [noise.clone() * 0.1, noise.clone() * 3.0] {
+        assert_both(&Gaussian, &outputs, &noise);
+        assert_both(&Bernoulli, &outputs, &soft);
+        assert_both(
+            &Weighted(Gaussian),
+            &outputs,
+            &(noise.clone(), weights.clone()),
+        );
+        assert_both(
+            &Weighted(Bernoulli),
+            &outputs,
+            &(soft.clone(), weights.clone()),
+        );
+        let (outputs, soft) = if masked {
+            let last = [0..4, 5..6];
+            let masked = outputs.slice_fill(last.clone(), f64::NEG_INFINITY);
+            (masked, soft.clone().slice_fill(last, 0.0))
+        } else {
+            (outputs, soft.clone())
+        };
+        let rows = soft * weights.clone().unsqueeze_dim(1);
+        assert_both(&Categorical, &outputs, &rows);
+        assert_both(&CategoricalSequence { classes: 3 }, &outputs, &rows);
+        let labels = classes([4], 5, seed);
+        assert_both(&Categorical, &outputs, &labels);
+        assert_both(&Weighted(Categorical), &outputs, &(labels, weights.clone()));
+    }
+}
+
+fn of_cases(values: &[f64]) -> Tensor<1> {
+    Tensor::from_data(values, (&Device::default(), DType::F64))
+}
+
+fn assert_both<T: Clone>(loss: &impl Loss<Tensor<2>, T>, outputs: &Tensor<2>, targets: &T) {
+    assert_slope(loss, outputs, targets);
+    assert_curvature(loss, outputs, targets);
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    #[test]
+    fn every_loss_has_one_derivative_and_one_curvature(seed in 0u64..1_000_000, masked: bool) {
+        assert_one_function(seed, masked);
+    }
 }
 
 #[test]

@@ -11,18 +11,15 @@ use burn::{
     tensor::{DType, Tensor},
 };
 use kfac::{
-    Batch, BlockDescription, Cases, InverseMethod, Layer, LayerUses, Network, Objective,
-    ObjectiveError,
-    blocks::{
-        BlockEstimate, BlockInverse, BlockStructure, Diagonal, Factor, Full, Inversion, Magnitudes,
-        Moments, Pass, PreparedBlock, Record, RecordError,
-    },
+    Batch, Cases, Network, Objective, ObjectiveError,
+    blocks::{BlockStructure, Diagonal, Full},
     damping::{
         DampingRule, Evidence, FactorNorms, LambdaRule, LambdaState, LambdaUpdate, ProductDamping,
     },
 };
 
 use super::draw::Draw;
+use crate::support::{Fault, Faulty};
 
 /// Numbers that come in turn, for rules that are asked again and again.
 #[derive(Debug)]
@@ -112,146 +109,22 @@ impl LambdaRule for AnyLambda {
     }
 }
 
-/// What is wrong with a block.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Nothing,
-    NoBlock,
-    NotSquare,
-    NoInverse,
-    Transposed,
-    NotFinite,
-    Negative,
-}
-
 /// A full or diagonal block with a fault.
-#[derive(Debug)]
-pub(super) struct AnyStructure {
-    of: Arc<dyn BlockStructure>,
-    fault: Fault,
-}
-
-#[derive(Debug)]
-struct AnyEstimate(Fault, Arc<dyn BlockEstimate>, Tensor<2>);
-
-#[derive(Debug)]
-struct AnyPrepared(Fault, Arc<dyn PreparedBlock>);
-
-#[derive(Debug)]
-struct AnyInverse(Fault, Arc<dyn BlockInverse>);
-
-impl AnyStructure {
-    pub(super) fn new(draw: &mut Draw) -> Self {
-        let faults = [
-            Fault::Nothing,
-            Fault::Nothing,
-            Fault::NoBlock,
-            Fault::NotSquare,
-            Fault::NoInverse,
-            Fault::Transposed,
-            Fault::NotFinite,
-            Fault::Negative,
-        ];
-        let of: [Arc<dyn BlockStructure>; 2] = [Arc::new(Full), Arc::new(Diagonal)];
-        Self {
-            of: draw.of(&of),
-            fault: draw.of(&faults),
-        }
-    }
-}
-
-impl BlockStructure for AnyStructure {
-    fn describe(&self, layer: &Layer) -> BlockDescription {
-        self.of.describe(layer)
-    }
-
-    fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
-        self.of.moments(layer, uses, pass)
-    }
-
-    fn estimate(&self, layer: &Layer, factors: Vec<Tensor<2>>) -> Option<Arc<dyn BlockEstimate>> {
-        if matches!(self.fault, Fault::NoBlock) {
-            return None;
-        }
-        let [rows, _] = factors[0].dims();
-        let shown = Tensor::cat(vec![factors[0].clone().slice_dim(0, 0..rows); 2], 0);
-        let block = self.of.estimate(layer, factors)?;
-        Some(Arc::new(AnyEstimate(self.fault, block, shown)))
-    }
-
-    fn restore(
-        &self,
-        layer: &Layer,
-        record: &Record,
-    ) -> Result<Arc<dyn BlockInverse>, RecordError> {
-        self.of.restore(layer, record)
-    }
-}
-
-impl BlockEstimate for AnyEstimate {
-    fn factors(&self) -> Vec<Factor<'_>> {
-        let mut factors = self.1.factors();
-        if matches!(self.0, Fault::NotSquare) {
-            factors[0].tensor = &self.2;
-        }
-        factors
-    }
-
-    fn with_factors(&self, factors: Vec<Tensor<2>>) -> Arc<dyn BlockEstimate> {
-        let block = self.1.with_factors(factors);
-        Arc::new(Self(self.0, block, self.2.clone()))
-    }
-
-    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        self.1.multiply(v)
-    }
-
-    fn damped(&self, rule: &dyn DampingRule, gamma: f64) -> Option<Arc<dyn BlockEstimate>> {
-        self.1.damped(rule, gamma)
-    }
-
-    fn prepare(&self, rule: &dyn DampingRule, method: InverseMethod) -> Arc<dyn PreparedBlock> {
-        Arc::new(AnyPrepared(self.0, self.1.prepare(rule, method)))
-    }
-}
-
-impl PreparedBlock for AnyPrepared {
-    fn pi(&self) -> f64 {
-        1.0
-    }
-
-    fn invert(&self, rule: &dyn DampingRule, gamma: f64) -> Inversion<Arc<dyn BlockInverse>> {
-        let fault = self.0;
-        let inversion = self.1.invert(rule, gamma);
-        let inversion =
-            inversion.map(|inverse| Arc::new(AnyInverse(fault, inverse)) as Arc<dyn BlockInverse>);
-        match fault {
-            Fault::NoInverse => Inversion {
-                inverse: None,
-                ..inversion
-            },
-            _ => inversion,
-        }
-    }
-}
-
-impl BlockInverse for AnyInverse {
-    fn multiply(&self, v: Tensor<2>) -> Tensor<2> {
-        let product = self.1.multiply(v);
-        match self.0 {
-            Fault::Transposed => product.transpose(),
-            Fault::NotFinite => product * f64::NAN,
-            Fault::Negative => product * -1e3,
-            _ => product,
-        }
-    }
-
-    fn magnitudes(&self) -> Magnitudes {
-        self.1.magnitudes()
-    }
-
-    fn record(&self) -> Record {
-        self.1.record()
+pub(super) fn any_structure(draw: &mut Draw) -> Faulty {
+    let faults = [
+        Fault::Nothing,
+        Fault::Nothing,
+        Fault::NoBlock,
+        Fault::OtherFactor,
+        Fault::NoInverse,
+        Fault::Transposed,
+        Fault::NotFinite,
+        Fault::Negative,
+    ];
+    let of: [Arc<dyn BlockStructure>; 2] = [Arc::new(Full), Arc::new(Diagonal)];
+    Faulty {
+        of: draw.of(&of),
+        fault: draw.of(&faults),
     }
 }
 

@@ -20,7 +20,7 @@ use kfac::{
 
 use super::{
     draw::Draw,
-    parts::{AnyDamping, AnyLambda, AnyObjective, AnyStructure, altered, any_gradients, changed},
+    parts::{AnyDamping, AnyLambda, AnyObjective, altered, any_gradients, any_structure, changed},
 };
 use crate::support::{
     FEATURES, Kind, KindNetwork, SEVERAL_POSITIONS, SEVERAL_TOKENS, Several, TwoLayers, bits,
@@ -325,7 +325,7 @@ fn extensions(draw: &mut Draw) -> Extensions {
     let mut extensions = Extensions::new();
     if draw.chance(15) {
         let path = draw.of(&["first", "last", "network.hidden", "dense", "nowhere"]);
-        extensions = extensions.with_structure(path, Arc::new(AnyStructure::new(draw)));
+        extensions = extensions.with_structure(path, Arc::new(any_structure(draw)));
     }
     if draw.chance(15) {
         extensions = extensions.with_damping(Arc::new(AnyDamping::new(draw)));

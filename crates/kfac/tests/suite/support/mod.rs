@@ -3,6 +3,7 @@
 mod convolution;
 mod estimates;
 pub(crate) mod exact;
+mod faulty;
 mod gradients;
 pub(crate) mod host;
 mod kinds;
@@ -23,6 +24,7 @@ use burn::{
 pub(crate) use convolution::{AxisShape, Convolution, Padding};
 pub(crate) use estimates::{Estimate, Estimates, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
+pub(crate) use faulty::{Fault, Faulty};
 pub(crate) use gradients::{gradients, matrix, of_values};
 use kfac::{
     Batch, Layers, MeanLoss, Network, ParameterTable, ParameterVector, PredictiveDistribution,
