@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 use faer::Mat;
 use kfac::{
     Batch, FisherEstimate, Gaussian, InverseStructure, KfacConfig, LambdaAction, Momentum, Network,
-    PredictiveDistribution, RandomStream, StepOutcome, StepReport, Tape, damping::gamma_candidates,
+    PredictiveDistribution, RandomStream, StepOutcome, StepReport, Subsets, Tape,
+    damping::gamma_candidates,
 };
 
 use crate::support::exact;
@@ -64,6 +65,7 @@ fn momentum_on_a_quadratic_is_preconditioned_conjugate_gradients() {
     // A poor preconditioner (few cases, gradients of the targets) leaves eight steps to take.
     let config = fixed_preconditioner().map_curvature(|c| {
         c.with_statistics_fraction(0.2)
+            .with_subsets(Subsets::First)
             .with_fisher(FisherEstimate::Empirical)
     });
     let mut optimizer = config.init(&model, Gaussian, &batch.inputs).unwrap();
@@ -345,7 +347,8 @@ fn a_gradient_of_zero_moves_nothing() {
         let (optimizer, reports) = run(&config, Gaussian, &mut stepped, &batch, 12);
         for report in &reports {
             let numbers = [report.alpha, report.mu.unwrap_or(0.0), report.step_norm];
-            assert_eq!(numbers, [0.0; 3], "iteration {}", report.iteration);
+            let none = numbers.iter().all(|number| number.abs() == 0.0);
+            assert!(none, "iteration {}: {numbers:?}", report.iteration);
             assert_eq!(report.outcome, StepOutcome::Taken);
         }
         assert_eq!(bits(&stepped), bits(&model));
