@@ -25,6 +25,20 @@ pub enum StepError {
         /// Shape of the targets.
         targets: Vec<usize>,
     },
+    /// The network's outputs have no elements.
+    #[error(
+        "the network's outputs are {outputs:?}, which has no elements: a case needs a position and an output"
+    )]
+    NoOutputs {
+        /// Shape of the outputs.
+        outputs: Vec<usize>,
+    },
+    /// The outputs of a case depend on the other cases of the batch.
+    #[error(
+        "the outputs of a case depend on the other cases of the batch: work out what the network subtracts or \
+         compares over the batch from one case, or before the optimizer sees it"
+    )]
+    MixedCases,
     /// A target is none that its distribution can have.
     #[error("a target is {value}, but those of {distribution} are {accepted}")]
     TargetOutOfRange {
@@ -230,7 +244,10 @@ pub enum StepError {
         classes: usize,
     },
     /// A class index is none of the classes that the outputs count.
-    #[error("a target is class {class}, but the outputs have classes 0 to {}", classes - 1)]
+    #[error(
+        "a target is class {class}, but the outputs have classes 0 to {}: a case that is to be ignored \
+         has any class and the weight 0 (`Weighted`), or a row of zeros", classes - 1
+    )]
     ClassOutOfRange {
         /// The index.
         class: i64,

@@ -6,7 +6,7 @@ use crate::{
     capture::{CapturedPass, LayerUses, Network, Tape},
     error::StepError,
     linalg::host,
-    network::{Cases, Layer, Layers, ParameterAction},
+    network::{Cases, Layer, Layers, Outputs, ParameterAction},
 };
 
 /// Inputs of a layer that differ by more than this, relative to their size, are not the same.
@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-3;
 
 /// Refuses a network in which a layer does not see the cases along its first axis, each with all its
 /// positions before the next: the inputs of the first and the last case have to be the same in a pass of
-/// both as in a pass of its own. One case shows nothing.
+/// both as in a pass of its own, and so have the outputs. One case shows nothing.
 ///
 /// # Cost
 ///
@@ -22,7 +22,7 @@ const TOLERANCE: f64 = 1e-3;
 ///
 /// # Errors
 ///
-/// [`StepError::CaseAxis`] that names the first such layer.
+/// [`StepError::CaseAxis`] that names the first such layer, [`StepError::MixedCases`] for the outputs.
 pub(crate) fn check_case_axis<M: Network>(
     layers: &Layers,
     model: &M,
@@ -35,7 +35,9 @@ pub(crate) fn check_case_axis<M: Network>(
     // Without autodiff nothing that the network calls off the tape draws noise or mixes cases.
     let model = model.valid();
     let pass = |cases: &[usize]| inputs_of(layers, &model, inputs.select(cases));
-    let (both, apart) = (pass(&[0, cases - 1]), [pass(&[0]), pass(&[cases - 1])]);
+    let (both, together) = pass(&[0, cases - 1]);
+    let (apart, alone): (Vec<_>, Vec<_>) =
+        [0, cases - 1].map(|case| pass(&[case])).into_iter().unzip();
     for (index, layer) in layers.iter().enumerate() {
         if layer.action == ParameterAction::Alone || both.layers[index].is_empty() {
             continue;
@@ -55,15 +57,24 @@ pub(crate) fn check_case_axis<M: Network>(
             });
         }
     }
+    // Outputs without an axis of cases are refused elsewhere, by what goes with them.
+    let alone = Tensor::cat(alone, 0);
+    if together.dims() == alone.dims() && !host::agree(&together, &alone, TOLERANCE) {
+        return Err(StepError::MixedCases);
+    }
     Ok(())
 }
 
-/// What the layers see of some cases.
-fn inputs_of<M: Network>(layers: &Layers, model: &M, inputs: M::Input) -> CapturedPass {
+/// What the layers see of some cases, and the outputs.
+fn inputs_of<M: Network>(
+    layers: &Layers,
+    model: &M,
+    inputs: M::Input,
+) -> (CapturedPass, Tensor<2>) {
     let empty = CapturedPass::empty(layers.len(), inputs.len());
     let mut tape = Tape::recording(layers);
-    let _ = model.forward(inputs.detached(), &mut tape);
-    tape.into_inputs(empty)
+    let outputs = model.forward(inputs.detached(), &mut tape);
+    (tape.into_inputs(empty), outputs.into_rows().inner())
 }
 
 /// The inputs of a layer at all positions of a case; `None` where it did not see that many.

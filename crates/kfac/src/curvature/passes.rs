@@ -117,7 +117,7 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
                 let kind = pass(true, GradientKind::Given);
                 let seed = |outputs: O, part: &Batch<M::Input, T>| {
                     self.check(kind, &outputs, &part.targets)?;
-                    Ok(loss.gradient(outputs, part.targets.clone()))
+                    Ok(loss.empirical_gradient(outputs, part.targets.clone()))
                 };
                 round.run(seed, |captured| take(captured, kind))?;
             }

@@ -198,7 +198,12 @@ impl CurvatureConfig {
     /// Refuses trainable parameters without a block, where coverage is strict.
     fn check_coverage(&self, table: &ParameterTable) -> Result<(), InitError> {
         if self.coverage == CoveragePolicy::Report {
-            return Ok(());
+            return match table.normalised_off_tape() {
+                None => Ok(()),
+                Some(path) => Err(InitError::NormalisationOffTape {
+                    path: path.to_owned(),
+                }),
+            };
         }
         let parameters = table.biases_alone.clone();
         if !parameters.is_empty() {

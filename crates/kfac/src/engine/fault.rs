@@ -150,6 +150,16 @@ pub enum InitError {
         /// Paths of the biases.
         parameters: Vec<String>,
     },
+    /// A batch normalisation that is trained was called off the tape, so that passes over the same cases would be of
+    /// different functions.
+    #[error(
+        "batch normalisation `{path}` was not called through the tape, and would normalise each pass by the \
+         cases in it: call `tape.batch_norm(&layer, x)`, or freeze it"
+    )]
+    NormalisationOffTape {
+        /// Path of the layer.
+        path: String,
+    },
     /// Strict coverage, and some trainable parameters have no block.
     #[error(
         "no curvature block covers {}: pass their layers through the tape, freeze them, or allow \

@@ -105,13 +105,16 @@ pub(crate) fn machine_epsilon(dtype: DType) -> f64 {
 }
 
 /// Whether two tensors have the same shape and, relative to the size of the second, elements that differ by
-/// no more than a tolerance. A difference that is not finite tells nothing, and counts as none.
+/// no more than a tolerance, or are equal, as masks of minus infinity are. Another difference that is not finite
+/// tells nothing, and counts as none.
 pub(crate) fn agree<const D: usize>(a: &Tensor<D>, b: &Tensor<D>, tolerance: f64) -> bool {
     if a.dims() != b.dims() {
         return false;
     }
-    let difference = norm(&(a.clone() - b.clone()));
-    difference <= tolerance * norm(b) || !difference.is_finite()
+    let same = a.clone().equal(b.clone());
+    let finite = b.clone().mask_fill(b.clone().is_finite().bool_not(), 0.0);
+    let difference = norm(&(a.clone() - b.clone()).mask_fill(same, 0.0));
+    difference <= tolerance * norm(&finite) || !difference.is_finite()
 }
 
 /// The Euclidean norm of all elements, accumulated like [`sum`].

@@ -1,5 +1,7 @@
 //! Several heads: a distribution and a weight for each part of the outputs.
 
+use std::cmp::Ordering;
+
 use burn::tensor::Tensor;
 
 use super::likelihood::{Likelihood, Loss};
@@ -153,6 +155,18 @@ macro_rules! heads {
                 Ok(())
             }
 
+            fn empirical_gradient(
+                &self,
+                outputs: ($($output,)+),
+                targets: ($($target,)+),
+            ) -> ($($output,)+) {
+                ($({
+                    let head = &self.$at;
+                    let gradient = head.distribution.empirical_gradient(outputs.$at, targets.$at);
+                    scaled(head.root(), gradient)
+                },)+)
+            }
+
             fn root_weighted(
                 &self,
                 vectors: ($($output,)+),
@@ -174,7 +188,14 @@ macro_rules! heads {
                     loss * head.weight
                 }),+];
                 let [first, others @ ..] = losses;
-                others.into_iter().fold(first, |sum, loss| sum + loss)
+                others.into_iter().fold(first, |sum, loss| {
+                    // Fewer than the other head's are refused: they are not one of each case.
+                    match sum.dims()[0].cmp(&loss.dims()[0]) {
+                        Ordering::Equal => sum + loss,
+                        Ordering::Less => sum,
+                        Ordering::Greater => loss,
+                    }
+                })
             }
 
             fn gradient(

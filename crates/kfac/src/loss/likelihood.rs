@@ -55,6 +55,12 @@ pub trait Loss<O: Outputs, T>: Likelihood<O> {
     /// The gradient of each case's loss with respect to its outputs.
     fn gradient(&self, outputs: O, targets: T) -> O;
 
+    /// The gradient of each case's loss, whose second moment over the cases is the empirical Fisher: that of a case of
+    /// weight `w` is `√w` times the one without a weight. By default all weights are one.
+    fn empirical_gradient(&self, outputs: O, targets: T) -> O {
+        self.gradient(outputs, targets)
+    }
+
     /// Vectors in the space of the outputs, each times the root of the weight that the targets give to its
     /// case: the output Fisher matrix of a case of weight `w` is `(√w B) (√w B)ᵀ`. By default all weights
     /// are one.
@@ -66,6 +72,10 @@ pub trait Loss<O: Outputs, T>: Likelihood<O> {
 
 impl<P: PredictiveDistribution, const D: usize> Likelihood<Tensor<D>> for P {
     fn check_outputs(&self, outputs: &Tensor<D>) -> Result<(), StepError> {
+        if outputs.dims().contains(&0) {
+            let outputs = outputs.dims().to_vec();
+            return Err(StepError::NoOutputs { outputs });
+        }
         PredictiveDistribution::check_outputs(self, &rows(outputs.clone()))
     }
 
@@ -118,6 +128,21 @@ impl<P: PredictiveDistribution, const D: usize> Loss<Tensor<D>, Tensor<D>> for P
         let dims = outputs.dims();
         let targets = rows_like(targets, &outputs);
         self.output_gradient(rows(outputs), targets).reshape(dims)
+    }
+
+    fn empirical_gradient(&self, outputs: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
+        let weights = self.target_weights(&rows_like(targets.clone(), &outputs));
+        let gradient = Loss::gradient(self, outputs, targets);
+        match weights {
+            None => gradient,
+            Some(weights) => {
+                let dims = gradient.dims();
+                let ignored = weights.clone().equal_elem(0.0);
+                // The gradient of a case of weight zero is zero.
+                let roots = weights.sqrt().mask_fill(ignored, 1.0);
+                (rows(gradient) / roots).reshape(dims)
+            }
+        }
     }
 
     fn root_weighted(&self, vectors: Tensor<D>, targets: &Tensor<D>) -> Tensor<D> {

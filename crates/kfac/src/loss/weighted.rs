@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::StepError,
+    linalg::host,
     network::{Cases, Outputs, map_rows},
     random::RandomStream,
 };
@@ -66,8 +67,12 @@ impl<O: Outputs, L: Likelihood<O>> Likelihood<O> for Weighted<L> {
 impl<O: Outputs, T: Cases, L: Loss<O, T>> Loss<O, (T, Tensor<1>)> for Weighted<L> {
     fn check(&self, outputs: &O, targets: &(T, Tensor<1>)) -> Result<(), StepError> {
         let (targets, weights) = targets;
-        let column = weights.clone().inner().unsqueeze_dim(1);
-        check_range(&column, 0.0..=f64::MAX).map_err(|value| StepError::CaseWeight { value })?;
+        let column: Tensor<2> = weights.clone().inner().unsqueeze_dim(1);
+        let outside = check_range(&column, 0.0..=f64::MAX);
+        outside.map_err(|value| StepError::CaseWeight { value })?;
+        if host::sum(column).is_nan() {
+            return Err(StepError::CaseWeight { value: f64::NAN });
+        }
         self.0.check(outputs, targets)
     }
 
@@ -75,12 +80,22 @@ impl<O: Outputs, T: Cases, L: Loss<O, T>> Loss<O, (T, Tensor<1>)> for Weighted<L
         let (targets, weights) = targets;
         let losses = self.0.value(outputs, targets);
         let weights = weights.inner().cast(losses.dtype());
+        if losses.dims() != weights.dims() {
+            return losses; // refused: it is not one of each case
+        }
+        // An ignored case may have an infinite loss.
+        let losses = losses.mask_fill(weights.clone().equal_elem(0.0), 0.0);
         losses * weights
     }
 
     fn gradient(&self, outputs: O, targets: (T, Tensor<1>)) -> O {
         let (targets, weights) = targets;
         scaled_by_case(self.0.gradient(outputs, targets), weights)
+    }
+
+    fn empirical_gradient(&self, outputs: O, targets: (T, Tensor<1>)) -> O {
+        let (targets, weights) = targets;
+        scaled_by_case(self.0.empirical_gradient(outputs, targets), weights.sqrt())
     }
 
     fn root_weighted(&self, vectors: O, targets: &(T, Tensor<1>)) -> O {
@@ -93,7 +108,9 @@ impl<O: Outputs, T: Cases, L: Loss<O, T>> Loss<O, (T, Tensor<1>)> for Weighted<L
 /// The rows of outputs, each times its case's number.
 fn scaled_by_case<O: Outputs>(outputs: O, numbers: Tensor<1>) -> O {
     map_rows(outputs, |rows| {
-        let numbers = numbers.inner().cast(rows.dtype());
-        rows * numbers.unsqueeze_dim(1)
+        let numbers: Tensor<2> = numbers.inner().cast(rows.dtype()).unsqueeze_dim(1);
+        let [_, width] = rows.dims();
+        let ignored = numbers.clone().equal_elem(0.0).repeat_dim(1, width);
+        rows.mask_fill(ignored, 0.0) * numbers
     })
 }

@@ -270,6 +270,24 @@ impl ParameterTable {
         Ok(())
     }
 
+    /// The path of the first trained normalisation with running statistics whose scale has no block: it was called
+    /// off the tape.
+    pub(crate) fn normalised_off_tape(&self) -> Option<&str> {
+        let owner =
+            |row: &ParameterRow| row.path.rsplit_once('.').map(|(owner, _)| owner.to_owned());
+        let uncovered = self
+            .rows
+            .iter()
+            .filter(|row| row.coverage == Coverage::Uncovered);
+        let owners: HashSet<Option<String>> = uncovered.map(owner).collect();
+        let mut statistics = self
+            .rows
+            .iter()
+            .filter(|row| row.coverage == Coverage::Statistics);
+        let found = statistics.find(|row| owners.contains(&owner(row)))?;
+        found.path.rsplit_once('.').map(|(owner, _)| owner)
+    }
+
     /// The identities of the running statistics.
     pub(crate) fn running_statistics(&self) -> Vec<ParamId> {
         let rows = self.identified();

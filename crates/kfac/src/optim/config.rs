@@ -219,15 +219,18 @@ impl KfacConfig {
         let fractions = [Range::fraction("model_fraction", self.model_fraction)];
         let min = self.gamma_min;
         let max = self.gamma_max;
-        let cap = match self.averaging {
-            IterateAveraging::From { cap, .. } => Some(cap),
-            IterateAveraging::Off => None,
+        let averaging = match self.averaging {
+            IterateAveraging::From { start, cap } => vec![
+                Range::count("averaging.start", start),
+                Range::average_cap("averaging.cap", cap),
+            ],
+            IterateAveraging::Off => Vec::new(),
         };
         fractions
             .into_iter()
             .chain(min.map(|min| Range::at_least_zero("gamma_min", min)))
             .chain(max.map(|max| Range::positive("gamma_max", max)))
-            .chain(cap.map(|cap| Range::average_cap("averaging.cap", cap)))
+            .chain(averaging)
             .collect()
     }
 

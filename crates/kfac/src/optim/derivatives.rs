@@ -10,6 +10,9 @@ use crate::{
     network::{Layers, Outputs, ParameterVector},
 };
 
+/// How much farther the parameters may move, relative to their size, than the outputs should.
+const FARTHEST: f64 = 10.0;
+
 /// `J v` for each direction `v`, with `J` the Jacobian of the outputs in the parameters.
 ///
 /// # Definition
@@ -17,11 +20,12 @@ use crate::{
 /// Exact where the network has a [`jvp`](Network::jvp) and `method` allows it, otherwise
 ///
 /// ```text
-/// J v ≈ (z(θ + c v) − z(θ − c v)) / (2 c),   c = ε^⅓ ‖z‖ / ‖J v‖
+/// J v ≈ (z(θ + c v) − z(θ − c v)) / (2 c),   c = ε^⅓ min(‖z‖ / ‖J v‖, 10 (1 + ‖θ‖) / ‖v‖)
 /// ```
 ///
 /// with the machine's ε and a first estimate of `‖J v‖` from a one-sided difference: the outputs
-/// then move by about half a percent in `f32`, where rounding and curvature weigh the same.
+/// then move by about half a percent in `f32`, where rounding and curvature weigh the same. The second bound is
+/// for outputs that are large and hardly move, as finite masks are: the parameters move by a few percent at most.
 ///
 /// # Errors
 ///
@@ -71,8 +75,9 @@ pub fn directional_derivatives<M: Network>(
         let probe = epsilon.sqrt() * (1.0 + parameter_norm) / length;
         let rate = host::norm(&(moved(direction, probe) - rows.clone())) / probe;
         let ideal = epsilon.cbrt() * output_norm / rate;
+        let most = epsilon.cbrt() * FARTHEST * (1.0 + parameter_norm) / length;
         let distance = if ideal.is_finite() && ideal > 0.0 {
-            ideal
+            ideal.min(most)
         } else {
             probe
         };

@@ -75,6 +75,7 @@ impl<L> MeanLoss<'_, L> {
     where
         L: Loss<M::Output, T>,
     {
+        self.check_parameters(parameters)?;
         check_batch(batch)?;
         let model = model.valid();
         let parts = self.parts(parameters, batch);
@@ -110,6 +111,7 @@ impl<L> MeanLoss<'_, L> {
     where
         L: Loss<M::Output, T>,
     {
+        self.check_parameters(parameters)?;
         check_batch(batch)?;
         let mut loss = 0.0;
         let mut sum: Option<ParameterVector> = None;
@@ -144,6 +146,16 @@ impl<L> MeanLoss<'_, L> {
         batch: &Batch<I, T>,
     ) -> Parts {
         Parts::new(batch.len(), self.chunk_size, &parameters.device())
+    }
+
+    /// Refuses parameters that are not those of the layers, as of another model.
+    fn check_parameters(&self, parameters: &ParameterVector) -> Result<(), StepError> {
+        match self.layers.as_slice().get(parameters.blocks().len()) {
+            None => Ok(()),
+            Some(layer) => Err(StepError::OtherParameter {
+                parameter: layer.path.clone(),
+            }),
+        }
     }
 
     fn check<O: Outputs, T>(&self, outputs: &O, targets: &T) -> Result<(), StepError>

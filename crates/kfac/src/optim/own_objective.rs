@@ -65,7 +65,8 @@ pub trait Objective<M: Network, T> {
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from being evaluated; the step is refused then.
+    /// Whatever keeps it from being evaluated; the step is refused then. Where only the parameters that a step leads to
+    /// are to blame, return infinity: the step is not taken, λ grows, and training goes on.
     fn value(&self, model: &M, batch: &Batch<M::Input, T>) -> Result<f64, ObjectiveError>;
 
     /// The value, and its gradient in the model's parameters.

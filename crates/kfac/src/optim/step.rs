@@ -320,6 +320,10 @@ where
         } else {
             choice.proposal.gamma
         };
+        if lambda.starting {
+            // The next step refreshes for a γ of its own.
+            engine.ahead = None;
+        }
         if let Some(refreshed) = choice.proposal.refreshed {
             engine.inverse = Some(refreshed.inverse);
         }

@@ -322,6 +322,40 @@ fn noise_in_the_forward_pass_is_found_out() {
     assert_eq!(error, StepError::NoiseInForwardPass);
 }
 
+#[test]
+fn noise_is_found_out_beside_a_mask() {
+    let mut model = Masked {
+        noisy: Noisy {
+            network: TwoLayers::new([4, 5, 3], 1),
+            draws: Arc::default(),
+        },
+    };
+    let targets = normal([8, 3], 1).zeros_like().slice_fill([0..8, 0..1], 1.0);
+    let batch = Batch::new(normal([8, 4], 1), targets);
+    let mut optimizer = exact_config()
+        .init(&model, Categorical, &batch.inputs)
+        .unwrap();
+    let error = optimizer.step(&mut model, &batch).unwrap_err();
+    assert_eq!(error, StepError::NoiseInForwardPass);
+}
+
+/// The last class masked.
+#[derive(Module, Debug)]
+struct Masked {
+    noisy: Noisy,
+}
+
+impl Network for Masked {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let outputs = self.noisy.forward(inputs, tape);
+        let cases = outputs.dims()[0];
+        outputs.slice_fill([0..cases, 2..3], f64::NEG_INFINITY)
+    }
+}
+
 /// Its own forward mode forgets the directions.
 #[derive(Module, Debug)]
 struct Forgetful {

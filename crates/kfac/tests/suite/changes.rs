@@ -391,6 +391,36 @@ impl Normalised {
     }
 }
 
+/// The normalisation called without the tape.
+#[derive(Module, Debug)]
+struct OffTape {
+    network: Normalised,
+}
+
+impl Network for OffTape {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.network.first, inputs);
+        let hidden = self.network.normalisation.forward(hidden);
+        tape.linear(&self.network.last, hidden.tanh())
+    }
+}
+
+#[test]
+fn a_trained_normalisation_off_the_tape_is_refused() {
+    let mut model = OffTape {
+        network: Normalised::new(),
+    };
+    let config = PreconditionerConfig::new();
+    let error = config.init(&model, Gaussian, &batch().inputs).unwrap_err();
+    let path = "network.normalisation".to_owned();
+    assert_eq!(error, InitError::NormalisationOffTape { path });
+    model.network.normalisation = model.network.normalisation.no_grad();
+    config.init(&model, Gaussian, &batch().inputs).unwrap();
+}
+
 #[test]
 fn a_step_moves_the_statistics_of_no_other_model() {
     let mut model = Normalised::new();

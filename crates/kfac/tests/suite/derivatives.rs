@@ -1,7 +1,10 @@
 //! Are gradient, directional derivatives and quadratic model what finite differences and dense
 //! matrices say?
 
-use burn::tensor::{DType, Tensor};
+use burn::{
+    module::Module,
+    tensor::{DType, Tensor},
+};
 use faer::Mat;
 use kfac::{
     Bernoulli, Categorical, DirectionalDerivatives, Gaussian, Network, ParameterVector,
@@ -9,7 +12,7 @@ use kfac::{
 };
 
 use crate::support::{
-    self, Activation, Spec, assert_close, assert_near, column, dense, inner, random_vector,
+    self, Activation, Mlp, Spec, assert_close, assert_near, column, dense, inner, random_vector,
 };
 use crate::support::{exact, kronecker::append_ones, layers_of};
 
@@ -216,4 +219,51 @@ fn outputs_of_zero_have_directional_derivatives_too() {
         LIBRARY_F64,
     );
     assert!(dense(&jvp.outputs).norm_max() < f64::MIN_POSITIVE);
+}
+
+/// An output more, that is large and never moves: a finite mask.
+#[derive(Module, Debug)]
+struct WithMask {
+    network: Mlp,
+    #[module(skip)]
+    value: f64,
+}
+
+impl Network for WithMask {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let outputs = self.network.forward(inputs, tape);
+        let mask = outputs.clone().slice_dim(1, 0..1).zeros_like() + self.value;
+        Tensor::cat(vec![outputs, mask], 1)
+    }
+}
+
+#[test]
+fn outputs_that_are_large_and_do_not_move_leave_the_derivatives_as_they_are() {
+    let network = SPEC.model(1);
+    let inputs = support::normal([9, 3], 2);
+    let layers = layers_of(&network, &inputs);
+    let direction = random_vector(&layers.parameters(&network), 3);
+    let of = |value: f64| {
+        let model = WithMask {
+            network: network.clone(),
+            value,
+        };
+        let method = DirectionalDerivatives::CentralDifferences;
+        let directions = std::slice::from_ref(&direction);
+        let jvp = directional_derivatives(&model, &layers, &inputs, directions, method).unwrap();
+        dense(&jvp.derivatives[0])
+    };
+    let expected = of(0.0);
+    for value in [-1e4, -1e9] {
+        // Outputs of 1e9 keep seven digits, of which a change of 1e-4 takes four.
+        assert_close(
+            &format!("a mask of {value:e}"),
+            &of(value),
+            &expected,
+            LIBRARY_F32,
+        );
+    }
 }

@@ -305,7 +305,7 @@ fn errors_name_the_head() {
     };
     assert_eq!(error, expected);
     let text = "head `policy`: a target is class 3, but the outputs have classes 0 to 2";
-    assert_eq!(error.to_string(), text);
+    assert!(error.to_string().starts_with(text), "{error}");
 
     let wide = (good.targets.0.clone(), normal([3, VALUES + 1], 1));
     let bad = Batch::new(good.inputs.clone(), wide);

@@ -1,19 +1,24 @@
 //! One loss, one derivative: for every target that a loss accepts its gradient is that of its value; what it
 //! does not accept is refused with the value.
 
-use burn::tensor::{
-    DType, Device, Int, Tensor, TensorData,
-    activation::{sigmoid, softmax},
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{
+        DType, Device, Int, Tensor, TensorData,
+        activation::{sigmoid, softmax},
+    },
 };
 use kfac::{
     Batch, Bernoulli, Categorical, CategoricalSequence, FisherEstimate, Gaussian, Likelihood, Loss,
     Network, PreconditionerConfig, PredictiveDistribution, RandomStream, StepError, Tape, Weighted,
+    curvature::FisherEstimator,
 };
 use proptest::prelude::*;
 
 use crate::support::{
-    ROUNDING, TwoLayers, assert_close, assert_near, cases, classes, column, dense, exact_config,
-    host, normal, objective,
+    ROUNDING, TwoLayers, assert_close, assert_near, cases, classes, column, dense, dense_layer,
+    exact_config, host, normal, objective, own_blocks,
 };
 
 /// Central differences of step 1e-5: truncation and rounding are both near 1e-10.
@@ -311,6 +316,118 @@ fn outputs_that_a_distribution_cannot_have_are_refused() {
     );
 }
 
+#[test]
+fn the_fisher_of_a_weighted_case_is_so_many_times_that_of_the_case() {
+    let model = TwoLayers::new([4, 5, 3], 1);
+    let one = Batch::new(normal([1, 4], 1), softmax(normal([1, 3], 2), 1));
+    let blocks = own_blocks(&model, &one.inputs);
+    let estimates = [
+        FisherEstimate::Empirical,
+        FisherEstimate::Exact,
+        FisherEstimate::MonteCarlo,
+    ];
+    for estimate in estimates {
+        let weighted = |weight: f64| {
+            let targets = (one.targets.clone(), of_cases(&[weight]));
+            let batch = Batch::new(one.inputs.clone(), targets);
+            let loss = Weighted(Categorical);
+            let estimator = FisherEstimator::new(&blocks, &loss).with_estimate(estimate);
+            let factors = estimator.factors(&model, &batch, &mut RandomStream::from_seed(1));
+            dense(&factors.unwrap().kronecker()[1].gradient)
+        };
+        let rows = |weight: f64| {
+            let batch = Batch::new(one.inputs.clone(), one.targets.clone() * weight);
+            let estimator = FisherEstimator::new(&blocks, &Categorical).with_estimate(estimate);
+            let factors = estimator.factors(&model, &batch, &mut RandomStream::from_seed(1));
+            dense(&factors.unwrap().kronecker()[1].gradient)
+        };
+        let expected = weighted(1.0) * faer::Scale(4.0);
+        assert_close("a weight", &weighted(4.0), &expected, ROUNDING);
+        assert_close("the sum of a row", &rows(4.0), &expected, ROUNDING);
+        assert!(weighted(0.0).norm_max() + rows(0.0).norm_max() < ROUNDING);
+    }
+}
+
+#[test]
+fn a_case_of_weight_zero_may_have_an_infinite_loss_and_no_weight_is_nan() {
+    let outputs = of(&[[0.3, -0.2, f64::NEG_INFINITY]; 2]);
+    let labels = Tensor::<1, Int>::from_data([0, 2], &Device::default());
+    let targets = (labels.clone(), of_cases(&[1.0, 0.0]));
+    let loss = Weighted(Categorical);
+    let losses = host::to_vec(&loss.value(outputs.clone(), targets.clone()));
+    assert!(
+        losses[0].is_finite() && losses[1].abs() < ROUNDING,
+        "{losses:?}"
+    );
+    let gradient = host::to_vec(&loss.gradient(outputs.clone(), targets));
+    assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+    assert!(
+        gradient[3..].iter().all(|g| g.abs() < ROUNDING),
+        "{gradient:?}"
+    );
+    let targets = (labels, of_cases(&[1.0, f64::NAN]));
+    let error = loss.check(&outputs, &targets).unwrap_err();
+    assert!(
+        matches!(error, StepError::CaseWeight { value } if value.is_nan()),
+        "{error}"
+    );
+}
+
+#[test]
+fn outputs_without_elements_and_outputs_that_mix_cases_are_refused() {
+    let inputs = normal([4, 2, 3], 1);
+    let mut model = AtPositions {
+        layer: dense_layer([3, 2], 1),
+    };
+    let mut optimizer = exact_config().init(&model, Gaussian, &inputs).unwrap();
+    let none = |width| Tensor::<3>::zeros([4, 0, width], (&Device::default(), DType::F64));
+    let empty = Batch::new(none(3), none(2));
+    let outputs = vec![4, 0, 2];
+    let error = optimizer.step(&mut model, &empty).unwrap_err();
+    assert_eq!(error, StepError::NoOutputs { outputs });
+
+    let mut model = Centred {
+        network: TwoLayers::new([4, 5, 3], 1),
+    };
+    let batch = Batch::new(normal([6, 4], 1), normal([6, 3], 2));
+    let mut optimizer = exact_config()
+        .init(&model, Gaussian, &batch.inputs)
+        .unwrap();
+    let error = optimizer.step(&mut model, &batch).unwrap_err();
+    assert_eq!(error, StepError::MixedCases);
+}
+
+/// A dense layer at each position.
+#[derive(Module, Debug)]
+struct AtPositions {
+    layer: Linear,
+}
+
+impl Network for AtPositions {
+    type Input = Tensor<3>;
+    type Output = Tensor<3>;
+
+    fn forward(&self, inputs: Tensor<3>, tape: &mut Tape) -> Tensor<3> {
+        tape.linear(&self.layer, inputs)
+    }
+}
+
+/// Outputs less their mean over the batch.
+#[derive(Module, Debug)]
+struct Centred {
+    network: TwoLayers,
+}
+
+impl Network for Centred {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let outputs = self.network.forward(inputs, tape);
+        outputs.clone() - outputs.mean_dim(0)
+    }
+}
+
 /// A loss that is the mean over the cases, and not one of each.
 #[derive(Debug)]
 struct MeanOfCases;
@@ -350,6 +467,14 @@ fn a_loss_that_is_not_one_of_each_case_is_refused() {
     };
     assert_eq!(optimizer.objective(&model, &batch).unwrap_err(), expected);
     assert_eq!(optimizer.step(&mut model, &batch).unwrap_err(), expected);
+
+    let weights = Tensor::<1>::ones([6], &Device::default());
+    let weighted = Batch::new(batch.inputs.clone(), (batch.targets, weights));
+    let mut optimizer = exact_config()
+        .init(&model, Weighted(MeanOfCases), &batch.inputs)
+        .unwrap();
+    let error = optimizer.step(&mut model, &weighted).unwrap_err();
+    assert_eq!(error, expected);
 }
 
 #[test]
