@@ -16,6 +16,8 @@ pub(super) struct State {
     /// The average of the iterates that a step has started from. The last one joins only when its
     /// objective turns out finite.
     pub(super) average: IterateAverage,
+    /// The objective before the first step.
+    pub(super) first_objective: Option<f64>,
 }
 
 impl State {
@@ -29,6 +31,7 @@ impl State {
             previous_step: None,
             origins: Vec::new(),
             average: IterateAverage::new(config.averaging),
+            first_objective: None,
         }
     }
 }

@@ -62,6 +62,20 @@ struct Decision<M> {
 struct Judgement {
     update: LambdaUpdate,
     evidence: Option<Evidence>,
+    outcome: StepOutcome,
+}
+
+/// A step that is longer than this part of the parameters is looked at before it is taken.
+const FAR: f64 = 0.1;
+
+/// A rise of the objective to more than so many times its value, and by more than this part of the first one, is no
+/// step of training.
+const ASTRAY: f64 = 100.0;
+
+impl<M> Path<M> {
+    fn is_far(&self) -> bool {
+        self.step.norm() > FAR * self.start.norm()
+    }
 }
 
 /// Where a step leads.
@@ -249,7 +263,8 @@ where
         model_change: f64,
     ) -> Result<Judgement, StepError> {
         let (rule, lambda) = (&self.setup.rule, self.state.lambda);
-        let evidence = if rule.wants_evidence(lambda, self.iteration()) {
+        let wanted = rule.wants_evidence(lambda, self.iteration());
+        let evidence = if wanted || path.is_far() {
             Some(Evidence {
                 before: objective,
                 after: self.objective.value(&path.model, &path.end, self.batch)?,
@@ -260,9 +275,28 @@ where
         } else {
             None
         };
+        // What the rule did not ask for only keeps a step from leading astray.
+        let evidence = evidence.filter(|evidence| wanted || self.leads_astray(evidence));
         let update = rule.update(lambda, self.iteration(), evidence);
         check_lambda(update.state.lambda)?;
-        Ok(Judgement { update, evidence })
+        let outcome = match &evidence {
+            Some(evidence) if self.leads_astray(evidence) => StepOutcome::Rejected,
+            _ => StepOutcome::Taken,
+        };
+        Ok(Judgement {
+            update,
+            evidence,
+            outcome,
+        })
+    }
+
+    /// Whether the objective after the step is not finite, or is out of all proportion: where curvature vanishes, as
+    /// at a perfect fit, the quadratic model tells nothing of how far a step may go.
+    fn leads_astray(&self, evidence: &Evidence) -> bool {
+        let rise = evidence.after - evidence.before;
+        let first = self.state.first_objective.unwrap_or(evidence.before);
+        !evidence.after.is_finite()
+            || rise > ASTRAY * evidence.before.abs() && rise > first.abs() / ASTRAY
     }
 
     fn report(&self, descent: &Descent, decision: &Decision<M>) -> StepReport {
@@ -344,6 +378,7 @@ where
             previous_step,
             origins: self.state.origins.clone(),
             average,
+            first_objective: self.state.first_objective.or(Some(report.objective)),
         };
         Advance {
             state,
@@ -377,10 +412,7 @@ fn check_lambda(lambda: f64) -> Result<(), StepError> {
 
 impl Judgement {
     fn outcome(&self) -> StepOutcome {
-        match self.evidence {
-            Some(evidence) if !evidence.after.is_finite() => StepOutcome::Rejected,
-            _ => StepOutcome::Taken,
-        }
+        self.outcome
     }
 
     fn report(&self, used: f64) -> LambdaReport {
