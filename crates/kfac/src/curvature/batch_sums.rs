@@ -175,8 +175,8 @@ impl<'a> BatchSums<'a> {
     ///
     /// # Errors
     ///
-    /// [`StepError`] where a layer was in no pass, its rows are not those of its outputs, a layer of a chain has several positions, or a factor is
-    /// not finite.
+    /// [`StepError`] where a layer was in no pass, its rows are not those of its outputs, a layer of a chain has
+    /// several positions, or a factor is not finite.
     pub(crate) fn factors(
         self,
         cases: usize,

@@ -143,7 +143,8 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         Ok(())
     }
 
-    /// Refuses outputs that the loss cannot have, and targets that do not go with them, in the first pass over their cases.
+    /// Refuses outputs that the loss cannot have, and targets that do not go with them, in the first pass over
+    /// their cases.
     fn check(&self, kind: Pass, outputs: &O, targets: &T) -> Result<(), StepError> {
         if kind.first {
             self.loss.check_outputs(outputs)?;

@@ -2,8 +2,8 @@
 
 use super::lambda::{Evidence, LambdaRule, LambdaState, LambdaUpdate};
 
-/// The same λ in every step. The objective is never evaluated after a step, so a step to where it is not
-/// finite is only noticed by the next one, which takes it back. A λ that is too small then does so again and
+/// The same λ in every step. It asks for no objective after a step, so a step to where that is not finite, unless
+/// it is a long one, is only noticed by the next one, which takes it back. A λ that is too small then does so again and
 /// again: the reports say that every other step was taken back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FixedLambda(pub f64);

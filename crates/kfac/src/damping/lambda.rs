@@ -18,7 +18,8 @@ pub trait LambdaRule: Debug + Send + Sync {
     /// is then evaluated once more, after the step.
     fn wants_evidence(&self, state: LambdaState, iteration: u64) -> bool;
 
-    /// λ after an iteration, with evidence where it was wanted.
+    /// λ after an iteration, with evidence where it was wanted, and of a long step that is not taken because it
+    /// would lead astray.
     fn update(
         &self,
         state: LambdaState,
