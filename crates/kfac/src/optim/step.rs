@@ -41,6 +41,8 @@ struct Path<M> {
     start: ParameterVector,
     step: ParameterVector,
     end: ParameterVector,
+    start_norm: f64,
+    step_norm: f64,
     /// The model at the end.
     model: M,
 }
@@ -71,12 +73,6 @@ const FAR: f64 = 0.1;
 /// A rise of the objective to more than so many times its value, and by more than this part of the first one, is no
 /// step of training.
 const ASTRAY: f64 = 100.0;
-
-impl<M> Path<M> {
-    fn is_far(&self) -> bool {
-        self.step.norm() > FAR * self.start.norm()
-    }
-}
 
 /// Where a step leads.
 pub(super) struct Advance<M> {
@@ -248,6 +244,8 @@ where
         let layers = self.setup.engine.layers();
         let model = layers.with_parameters(self.model.clone(), &end);
         Path {
+            start_norm: start.norm(),
+            step_norm: step.norm(),
             start,
             step,
             end,
@@ -264,7 +262,8 @@ where
     ) -> Result<Judgement, StepError> {
         let (rule, lambda) = (&self.setup.rule, self.state.lambda);
         let wanted = rule.wants_evidence(lambda, self.iteration());
-        let evidence = if wanted || path.is_far() {
+        let far = path.step_norm > FAR * path.start_norm;
+        let evidence = if wanted || far {
             Some(Evidence {
                 before: objective,
                 after: self.objective.value(&path.model, &path.end, self.batch)?,
@@ -275,13 +274,15 @@ where
         } else {
             None
         };
+        let astray = evidence.is_some_and(|evidence| self.leads_astray(evidence));
         // What the rule did not ask for only keeps a step from leading astray.
-        let evidence = evidence.filter(|evidence| wanted || self.leads_astray(evidence));
+        let evidence = evidence.filter(|_| wanted || astray);
         let update = rule.update(lambda, self.iteration(), evidence);
         check_lambda(update.state.lambda)?;
-        let outcome = match &evidence {
-            Some(evidence) if self.leads_astray(evidence) => StepOutcome::Rejected,
-            _ => StepOutcome::Taken,
+        let outcome = if astray {
+            StepOutcome::Rejected
+        } else {
+            StepOutcome::Taken
         };
         Ok(Judgement {
             update,
@@ -292,7 +293,7 @@ where
 
     /// Whether the objective after the step is not finite, or is out of all proportion: where curvature vanishes, as
     /// at a perfect fit, the quadratic model tells nothing of how far a step may go.
-    fn leads_astray(&self, evidence: &Evidence) -> bool {
+    fn leads_astray(&self, evidence: Evidence) -> bool {
         let rise = evidence.after - evidence.before;
         let first = self.state.first_objective.unwrap_or(evidence.before);
         !evidence.after.is_finite()
@@ -309,18 +310,18 @@ where
         let refreshed = choice.proposal.refreshed.as_ref();
         StepReport {
             iteration: self.iteration(),
-            outcome: judgement.outcome(),
+            outcome: judgement.outcome,
             took_back_last_step: false,
             batch_size: self.batch.len(),
             objective: descent.value,
             gradient_norm: descent.gradient.norm(),
             proposal_norm: choice.proposal.direction.norm(),
-            step_norm: path.step.norm(),
+            step_norm: path.step_norm,
             previous_step_norm: last_step.map_or(0.0, ParameterVector::norm),
-            parameter_norm_before: path.start.norm(),
-            parameter_norm: match judgement.outcome() {
+            parameter_norm_before: path.start_norm,
+            parameter_norm: match judgement.outcome {
                 StepOutcome::Taken => path.end.norm(),
-                StepOutcome::Rejected => path.start.norm(),
+                StepOutcome::Rejected => path.start_norm,
             },
             alpha: choice.scale.alpha,
             mu: choice.scale.mu,
@@ -350,14 +351,12 @@ where
         } = decision;
         let lambda = judgement.update.state;
         let gamma = if lambda.starting {
+            // The next step refreshes for this γ.
+            engine.ahead = None;
             self.config().gamma_of(lambda.lambda)
         } else {
             choice.proposal.gamma
         };
-        if lambda.starting {
-            // The next step refreshes for a γ of its own.
-            engine.ahead = None;
-        }
         if let Some(refreshed) = choice.proposal.refreshed {
             engine.inverse = Some(refreshed.inverse);
         }
@@ -366,7 +365,7 @@ where
             parameters: path.start,
             statistics: self.setup.engine.layers().running_statistics(self.model),
         });
-        let (model, previous_step) = match judgement.outcome() {
+        let (model, previous_step) = match judgement.outcome {
             StepOutcome::Taken => (path.model, Some(path.step)),
             StepOutcome::Rejected => (self.model.clone(), None),
         };
@@ -411,10 +410,6 @@ fn check_lambda(lambda: f64) -> Result<(), StepError> {
 }
 
 impl Judgement {
-    fn outcome(&self) -> StepOutcome {
-        self.outcome
-    }
-
     fn report(&self, used: f64) -> LambdaReport {
         LambdaReport {
             used,
