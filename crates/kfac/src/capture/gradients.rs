@@ -10,7 +10,7 @@ use burn::{
 
 use crate::{
     error::{Quantity, StepError},
-    network::{Layer, Layers, ParameterVector},
+    network::{Layer, Layers, ParameterTable, ParameterVector},
 };
 
 impl Layers {
@@ -23,10 +23,11 @@ impl Layers {
         &self,
         model: &M,
         gradients: &GradientsParams,
+        table: &ParameterTable,
     ) -> Result<ParameterVector, StepError> {
         let mut read = ReadGradients {
             gradients,
-            path: Vec::new(),
+            table,
             found: HashMap::new(),
             values: HashMap::new(),
         };
@@ -71,7 +72,7 @@ impl Layers {
 
 struct ReadGradients<'a> {
     gradients: &'a GradientsParams,
-    path: Vec<String>,
+    table: &'a ParameterTable,
     /// The parameters that have a gradient, or one that is not theirs.
     found: HashMap<ParamId, Result<(), StepError>>,
     values: HashMap<ParamId, Tensor<1>>,
@@ -88,7 +89,7 @@ impl ModuleVisitor for ReadGradients<'_> {
             }
             Some(gradient) => {
                 let error = StepError::GradientShape {
-                    parameter: self.path.join("."),
+                    parameter: self.table.path(param.id).to_owned(),
                     expected: value.dims().to_vec(),
                     found: gradient.dims().to_vec(),
                 };
@@ -98,14 +99,6 @@ impl ModuleVisitor for ReadGradients<'_> {
             None => value.zeros_like(),
         };
         self.values.insert(param.id, gradient.reshape([size]));
-    }
-
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
     }
 }
 

@@ -84,6 +84,7 @@ impl<L> Kfac<L> {
     {
         let own = OwnObjective {
             layers: self.layers(),
+            table: self.parameter_table(),
             objective,
             l2: self.config().l2,
         };

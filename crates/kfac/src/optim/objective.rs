@@ -8,7 +8,10 @@ use crate::{
     error::{Quantity, StepError},
     linalg::host,
     loss::Loss,
-    network::{Batch, Cases, Layers, Outputs, ParameterVector, Parts, check_batch, detached},
+    network::{
+        Batch, Cases, Layers, Outputs, ParameterTable, ParameterVector, Parts, check_batch,
+        detached,
+    },
 };
 
 /// What a step asks of an objective.
@@ -222,6 +225,7 @@ impl<M: Network, T: Cases, L: Loss<M::Output, T>> StepObjective<M, T> for MeanLo
 /// An objective of the user's own, with the optimizer's penalty.
 pub(super) struct OwnObjective<'a, O> {
     pub(super) layers: &'a Layers,
+    pub(super) table: &'a ParameterTable,
     pub(super) objective: &'a O,
     pub(super) l2: f64,
 }
@@ -247,7 +251,7 @@ impl<M: Network, T: Cases, O: Objective<M, T>> StepObjective<M, T> for OwnObject
         check_batch(batch)?;
         let evaluated = self.objective.value_and_gradients(model, batch);
         let (value, gradients) = evaluated.map_err(failed)?;
-        let gradient = self.layers.vector_of(model, &gradients)?;
+        let gradient = self.layers.vector_of(model, &gradients, self.table)?;
         Penalised {
             layers: self.layers,
             l2: self.l2,

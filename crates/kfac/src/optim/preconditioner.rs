@@ -193,7 +193,7 @@ impl<L> Preconditioner<L> {
         let inverse = self.inverse().ok_or(StepError::NotObserved)?;
         self.engine.check_model(model)?;
         let layers = self.layers();
-        let gradient = layers.vector_of(model, &gradients)?;
+        let gradient = layers.vector_of(model, &gradients, self.parameter_table())?;
         layers.check_finite(&gradient, Quantity::Gradient)?;
         let preconditioned = inverse.multiply_layers(layers, &gradient)?;
         layers.check_finite(&preconditioned, Quantity::PreconditionedGradient)?;

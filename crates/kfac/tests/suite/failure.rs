@@ -7,10 +7,10 @@ use burn::{
 };
 use kfac::{
     Batch, CoveragePolicy, FisherEstimate, Gaussian, InitError, Kfac, KfacConfig, LambdaAction,
-    Network, PredictiveDistribution, RandomStream, StepError, StepOutcome, Tape,
+    Network, StepError, StepOutcome, Tape,
 };
 
-use crate::support::{Normalised, host, randomised};
+use crate::support::{Change, GaussianWith, Normalised, host, randomised};
 
 const INPUTS: usize = 3;
 const HIDDEN: usize = 4;
@@ -61,32 +61,15 @@ struct Wall {
     largest_target: f64,
 }
 
-impl PredictiveDistribution for Wall {
-    fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        let [values, asked] = [&outputs, &targets].map(host::to_vec);
+impl Change for Wall {
+    fn change(&self, losses: Tensor<1>, outputs: &Tensor<2>, targets: &Tensor<2>) -> Tensor<1> {
+        let [values, asked] = [outputs, targets].map(host::to_vec);
         let sees = asked.iter().all(|&target| target <= self.largest_target);
-        let loss = Gaussian.negative_log_likelihood(outputs, targets);
         if sees && values.iter().any(|&value| value > self.height) {
-            loss + f64::INFINITY
+            losses + f64::INFINITY
         } else {
-            loss
+            losses
         }
-    }
-
-    fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
-        Gaussian.output_gradient(outputs, targets)
-    }
-
-    fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
-        Gaussian.sample(outputs, random)
-    }
-
-    fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        Gaussian.fisher_factor_product(outputs, vectors)
-    }
-
-    fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        Gaussian.fisher_factor_transpose_product(outputs, vectors)
     }
 }
 
@@ -399,10 +382,10 @@ fn a_step_into_an_infinite_objective_is_rejected() {
     let mut optimizer = config
         .init(
             &model,
-            Wall {
+            GaussianWith(Wall {
                 height: 1.0,
                 largest_target: f64::INFINITY,
-            },
+            }),
             &inputs,
         )
         .unwrap();
@@ -429,10 +412,10 @@ fn a_step_into_an_infinite_objective_is_rejected() {
 }
 
 /// What a step on targets above one does not notice.
-const BEYOND_THE_BATCH: Wall = Wall {
+const BEYOND_THE_BATCH: GaussianWith<Wall> = GaussianWith(Wall {
     height: 1.0,
     largest_target: 1.0,
-};
+});
 
 /// No objective after a step is evaluated unless it is far, so nothing stops the first one.
 fn unguarded() -> KfacConfig {

@@ -8,12 +8,12 @@ use burn::{
 };
 use kfac::{
     Batch, Bernoulli, FisherEstimate, Gaussian, Kfac, KfacConfig, Loss, Network, Objective,
-    ObjectiveError, Quantity, StepError, Tape,
+    ObjectiveError, Quantity, StepError, StepOutcome, Tape,
 };
 
 use crate::support::{
-    TwoLayers, bits, dense_layer, exact_config, host, normal, randomised, sampled_config, trained,
-    without_times,
+    TwoLayers, bits, dense_layer, exact_config, host, normal, of_values, randomised,
+    sampled_config, trained, without_times,
 };
 
 /// The mean of a built-in loss, with its gradient in the order in which the library works it out: the sum
@@ -287,4 +287,39 @@ fn a_gradient_that_is_not_given_is_zero() {
         .unwrap();
     assert_ne!(bits(&model.hidden), bits(&start.hidden));
     assert_eq!(bits(&model.last), bits(&start.last));
+}
+
+/// One at the first parameters, and a million anywhere else; a gradient that leads far.
+struct Leaping(Vec<u64>);
+
+impl Objective<TwoLayers, Tensor<2>> for Leaping {
+    fn value(&self, model: &TwoLayers, _: &Batch<Tensor<2>>) -> Result<f64, ObjectiveError> {
+        Ok(if bits(model) == self.0 { 1.0 } else { 1e6 })
+    }
+
+    fn value_and_gradients(
+        &self,
+        model: &TwoLayers,
+        batch: &Batch<Tensor<2>>,
+    ) -> Result<(f64, GradientsParams), ObjectiveError> {
+        Ok((self.value(model, batch)?, of_values(model)))
+    }
+}
+
+#[test]
+fn a_long_step_out_of_all_proportion_is_not_taken_whatever_the_period() {
+    let mut model = TwoLayers::new([3, 4, 2], 3);
+    let config = exact_config()
+        .with_initial_lambda(1e-3)
+        .with_lambda_period(1000);
+    let mut optimizer = config.init(&model, Gaussian, &batch().inputs).unwrap();
+    let (before, lambda) = (bits(&model), optimizer.lambda());
+    let objective = Leaping(before.clone());
+    let report = optimizer
+        .step_with(&mut model, &batch(), &objective)
+        .unwrap();
+    assert!(report.step_norm > 0.1 * report.parameter_norm_before);
+    assert_eq!(report.outcome, StepOutcome::Rejected);
+    assert_eq!(bits(&model), before);
+    assert!(optimizer.lambda() > lambda);
 }

@@ -17,8 +17,8 @@ use kfac::{
 use proptest::prelude::*;
 
 use crate::support::{
-    ROUNDING, TwoLayers, assert_close, assert_near, cases, classes, column, dense, dense_layer,
-    exact_config, host, normal, objective, own_blocks,
+    Change, GaussianWith, ROUNDING, TwoLayers, assert_close, assert_near, cases, classes, column,
+    dense, dense_layer, exact_config, host, normal, objective, own_blocks,
 };
 
 /// Central differences of step 1e-5: truncation and rounding are both near 1e-10.
@@ -432,25 +432,9 @@ impl Network for Centred {
 #[derive(Debug)]
 struct MeanOfCases;
 
-impl PredictiveDistribution for MeanOfCases {
-    fn negative_log_likelihood(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        Gaussian.negative_log_likelihood(outputs, targets).mean()
-    }
-
-    fn output_gradient(&self, outputs: Tensor<2>, targets: Tensor<2>) -> Tensor<2> {
-        Gaussian.output_gradient(outputs, targets)
-    }
-
-    fn sample(&self, outputs: Tensor<2>, random: &mut RandomStream) -> Tensor<2> {
-        Gaussian.sample(outputs, random)
-    }
-
-    fn fisher_factor_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        Gaussian.fisher_factor_product(outputs, vectors)
-    }
-
-    fn fisher_factor_transpose_product(&self, outputs: Tensor<2>, vectors: Tensor<2>) -> Tensor<2> {
-        Gaussian.fisher_factor_transpose_product(outputs, vectors)
+impl Change for MeanOfCases {
+    fn change(&self, losses: Tensor<1>, _: &Tensor<2>, _: &Tensor<2>) -> Tensor<1> {
+        losses.mean()
     }
 }
 
@@ -459,7 +443,7 @@ fn a_loss_that_is_not_one_of_each_case_is_refused() {
     let mut model = TwoLayers::new([4, 5, 3], 1);
     let batch = Batch::new(normal([6, 4], 1), normal([6, 3], 2));
     let mut optimizer = exact_config()
-        .init(&model, MeanOfCases, &batch.inputs)
+        .init(&model, GaussianWith(MeanOfCases), &batch.inputs)
         .unwrap();
     let expected = StepError::LossCount {
         losses: 1,
@@ -471,7 +455,7 @@ fn a_loss_that_is_not_one_of_each_case_is_refused() {
     let weights = Tensor::<1>::ones([6], &Device::default());
     let weighted = Batch::new(batch.inputs.clone(), (batch.targets, weights));
     let mut optimizer = exact_config()
-        .init(&model, Weighted(MeanOfCases), &batch.inputs)
+        .init(&model, Weighted(GaussianWith(MeanOfCases)), &batch.inputs)
         .unwrap();
     let error = optimizer.step(&mut model, &weighted).unwrap_err();
     assert_eq!(error, expected);

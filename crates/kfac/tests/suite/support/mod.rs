@@ -1,5 +1,6 @@
 //! What the suites share: a small network, random data, dense matrices, comparisons.
 
+mod changed_loss;
 mod convolution;
 mod estimates;
 pub(crate) mod exact;
@@ -21,6 +22,7 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
+pub(crate) use changed_loss::{Change, GaussianWith};
 pub(crate) use convolution::{AxisShape, Convolution, Padding};
 pub(crate) use estimates::{Estimate, Estimates, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
