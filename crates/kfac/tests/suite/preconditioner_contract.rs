@@ -145,7 +145,7 @@ fn has(gradients: &GradientsParams, id: ParamId) -> bool {
 #[test]
 fn parameters_without_a_block_keep_their_gradients() {
     let model = partial();
-    let kfac = model.observed(&config().with_kl_clip(Some(1e-3)));
+    let mut kfac = model.observed(&config().with_kl_clip(Some(1e-3)));
     let table = kfac.parameter_table();
     let uncovered: HashSet<&str> = table.uncovered().collect();
     assert_eq!(uncovered, HashSet::from(["off.weight", "off.bias"]));
@@ -174,7 +174,7 @@ fn parameters_without_a_block_keep_their_gradients() {
 #[test]
 fn a_missing_gradient_counts_as_zero_and_stays_missing() {
     let model = partial();
-    let kfac = model.observed(&config());
+    let mut kfac = model.observed(&config());
     let bias = model.last.bias.as_ref().unwrap().id;
     let without = || {
         let mut gradients = model.gradients(&batch(2));
