@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::inputs::Inputs;
 use crate::{linalg::host, network::Layer};
@@ -36,6 +36,13 @@ impl CapturedPass {
             layers: (0..layers).map(|_| LayerUses::default()).collect(),
             misfit: None,
         }
+    }
+
+    /// Where the pass was made.
+    pub(crate) fn device(&self) -> Device {
+        let uses = self.layers.iter().flat_map(|uses| &uses.0);
+        let mut devices = uses.map(|u| u.output_gradients.device());
+        devices.next().unwrap_or_default()
     }
 
     /// The pass with one leading row for each case: a network may have folded positions into the axis

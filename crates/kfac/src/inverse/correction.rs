@@ -11,6 +11,7 @@ use crate::{
     capture::{CapturedPass, LayerUses},
     linalg::cross_moment,
     network::{Layer, Layers},
+    workers::map_at_once,
 };
 
 /// The eigenvalues of a block `Ā ⊗ G` in the eigenbasis `Q_A ⊗ Q_G` of its factors.
@@ -71,13 +72,15 @@ impl<'a> CorrectionSums<'a> {
 
     /// Takes in a pass.
     pub(crate) fn accumulate(&mut self, layers: &Layers, pass: &CapturedPass) {
+        let sums = std::mem::take(&mut self.sums);
         let blocks = layers.iter().zip(self.inverse.blocks());
-        for ((layer, block), (uses, sums)) in blocks.zip(pass.layers.iter().zip(&mut self.sums)) {
+        let work = blocks.zip(pass.layers.iter().zip(sums)).collect();
+        self.sums = map_at_once(&pass.device(), work, |((layer, block), (uses, sums))| {
             let Some(inverse) = block.downcast::<EigenInverse>() else {
-                continue;
+                return sums;
             };
             if uses.is_empty() {
-                continue;
+                return sums;
             }
             let rotated = Rotated {
                 layer,
@@ -87,13 +90,11 @@ impl<'a> CorrectionSums<'a> {
             };
             let of_pass = rotated.sums();
             if sums.is_empty() {
-                *sums = of_pass;
+                of_pass
             } else {
-                for (sum, more) in sums.iter_mut().zip(of_pass) {
-                    *sum = sum.clone() + more;
-                }
+                added(sums, of_pass)
             }
-        }
+        });
     }
 
     /// The inverse with its eigenvalues `old_weight · old + (1 − old_weight) · new` of a batch of so many
@@ -152,9 +153,6 @@ impl Rotated<'_> {
             Turned::OnlyPosition | Turned::Positions | Turned::Sum => {
                 self.of_positions(turned, &cases)
             }
-        };
-        let added = |sums: Vec<Tensor<2>>, more: Vec<Tensor<2>>| -> Vec<Tensor<2>> {
-            sums.into_iter().zip(more).map(|(a, b)| a + b).collect()
         };
         let sums = parts.map(of_part).reduce(added).unwrap_or_default();
         match turned {
@@ -238,6 +236,10 @@ impl Rotated<'_> {
         };
         sums.into_iter().zip(self.bases).map(of_group).collect()
     }
+}
+
+fn added(sums: Vec<Tensor<2>>, more: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    sums.into_iter().zip(more).map(|(a, b)| a + b).collect()
 }
 
 /// All positions of all cases, `[n · R, d]`.
