@@ -11,7 +11,7 @@ use burn::{
 
 use super::{
     inputs::{Inputs, PatchedInput},
-    patches::{Direction, PatchAxis, PatchGeometry},
+    patch_geometry::{Direction, PatchAxis, PatchGeometry},
     tape::{Call, FeatureAxis, LayerParameters, Tape},
 };
 use crate::network::{ParameterAction, WeightLayout};
