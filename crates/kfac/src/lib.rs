@@ -93,7 +93,7 @@ pub use optim::{
 };
 pub use random::RandomStream;
 
-/// Compiles the example of the README.
+/// Runs the examples of the crate's README.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
