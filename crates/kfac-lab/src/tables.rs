@@ -36,7 +36,7 @@ impl KnownNetwork {
             Self::Encoder => table(&ImageEncoder::new(1, place), &image, &options),
             Self::Resnet20 => {
                 let image = Tensor::zeros([1, 3, 32, 32], &device);
-                table(&ResNet::new(&device), &image, &options)
+                table(&ResNet::new(3, &device), &image, &options)
             }
         }
     }

@@ -36,6 +36,9 @@ pub enum TaskName {
     FashionLenet,
     /// Transformer encoder that classifies Fashion-MNIST: an embedded part, all with --full
     FashionEncoder,
+    /// Residual network with 20 layers that classifies Fashion-MNIST: an embedded part, all with --full
+    #[value(name = "fashion-resnet20")]
+    FashionResnet20,
 }
 
 /// A task: network, loss, settings, but no data yet.
@@ -80,6 +83,22 @@ pub struct TaskData {
     pub train: Rows,
     /// The test cases.
     pub test: Rows,
+}
+
+impl TaskData {
+    /// Keeps the first training cases.
+    pub fn keep_first(&mut self, cases: usize) {
+        let rows = &mut self.train;
+        if cases >= rows.len() {
+            return;
+        }
+        rows.inputs.truncate(cases * rows.d_in);
+        if let Some(targets) = &mut rows.targets {
+            targets.truncate(cases * rows.d_out);
+        }
+        self.description
+            .push_str(&format!(", the first {cases} of the training cases"));
+    }
 }
 
 /// Inputs and targets of some cases.
@@ -160,6 +179,7 @@ fn architecture(name: TaskName) -> Architecture {
         },
         TaskName::FashionLenet => Architecture::LeNet,
         TaskName::FashionEncoder => Architecture::Encoder,
+        TaskName::FashionResnet20 => Architecture::ResNet,
     }
 }
 
@@ -202,7 +222,7 @@ impl Task {
         let architecture = architecture(name);
         let widest = match &architecture {
             Architecture::Dense { widths, .. } => widths.iter().copied().max().unwrap_or_default(),
-            Architecture::LeNet | Architecture::Encoder => 0,
+            Architecture::LeNet | Architecture::Encoder | Architecture::ResNet => 0,
         };
         let base = Self {
             name,
@@ -239,7 +259,7 @@ impl Task {
                 iterations: 400,
                 ..base
             },
-            TaskName::FashionLenet | TaskName::FashionEncoder => Self {
+            TaskName::FashionLenet | TaskName::FashionEncoder | TaskName::FashionResnet20 => Self {
                 l2: 1e-4,
                 iterations: 60,
                 ..base.classifying()
@@ -272,7 +292,8 @@ impl Task {
             TaskName::Digits
             | TaskName::DigitsAutoencoder
             | TaskName::FashionLenet
-            | TaskName::FashionEncoder => self.schedule,
+            | TaskName::FashionEncoder
+            | TaskName::FashionResnet20 => self.schedule,
         };
         Self { schedule, ..self }
     }
@@ -286,9 +307,10 @@ impl Task {
             TaskName::Curves => Source::Curves { seed },
             TaskName::Mnist => Source::Mnist,
             TaskName::Faces => Source::Faces { seed },
-            TaskName::Fashion | TaskName::FashionLenet | TaskName::FashionEncoder => {
-                Source::Fashion(fashion)
-            }
+            TaskName::Fashion
+            | TaskName::FashionLenet
+            | TaskName::FashionEncoder
+            | TaskName::FashionResnet20 => Source::Fashion(fashion),
             TaskName::Digits | TaskName::DigitsAutoencoder => Source::Digits,
         };
         let set = data::load(source, folder)?;
@@ -311,6 +333,7 @@ impl Task {
             TaskName::DigitsAutoencoder => "digits-autoencoder",
             TaskName::FashionLenet => "fashion-lenet",
             TaskName::FashionEncoder => "fashion-encoder",
+            TaskName::FashionResnet20 => "fashion-resnet20",
         }
     }
 }

@@ -89,6 +89,18 @@ pub enum StepError {
         /// What it gave.
         lambda: f64,
     },
+    /// The learning rate is negative or not finite.
+    #[error("the learning rate is {rate}, expected a finite number of at least 0")]
+    Rate {
+        /// The rate.
+        rate: f64,
+    },
+    /// The statistics need the targets of the cases.
+    #[error(
+        "the statistics need the targets: the empirical estimate is made of them, and weighted losses have their \
+         weights there; call `observe` with the batch"
+    )]
+    TargetsNeeded,
     /// A rule for the damping of your own gave what damps nothing.
     #[error("the damping rule gave {value} as {quantity} of layer `{layer}`, expected {expected}")]
     Damping {

@@ -87,9 +87,9 @@ pub use network::{
 };
 pub use optim::{
     BatchSchedule, DirectionalDerivatives, GammaCandidate, IterateAveraging, Kfac, KfacConfig,
-    LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError, Phase,
-    PhaseTimes, Preconditioner, PreconditionerConfig, QuadraticReport, StepOutcome, StepReport,
-    directional_derivatives,
+    LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError, ObserveReport,
+    Phase, PhaseTimes, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
+    QuadraticReport, StepOutcome, StepReport, directional_derivatives,
 };
 pub use random::RandomStream;
 

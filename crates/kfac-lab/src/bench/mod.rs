@@ -16,7 +16,7 @@ use kfac::{
 };
 
 use crate::{
-    methods::MethodConfig,
+    methods::{FirstOrderConfig, FirstOrderOptimizer, MethodConfig, RateSchedule},
     precision::Precision,
     task::{Task, TaskData},
     train::Batches,
@@ -136,11 +136,12 @@ fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
         let config = config.map_curvature(|curvature| curvature.with_structure(structure));
         MethodConfig::Kfac(Box::new(config))
     };
-    let sgd = MethodConfig::Sgd {
+    let sgd = MethodConfig::FirstOrder(FirstOrderConfig {
+        optimizer: FirstOrderOptimizer::Sgd { momentum: 0.9 },
         rate: 0.01,
-        momentum: 0.9,
-        l2: options.task.l2,
-    };
+        schedule: RateSchedule::CONSTANT,
+        decay: options.task.l2,
+    });
     [
         sgd,
         kfac(InverseStructure::BlockDiagonal),

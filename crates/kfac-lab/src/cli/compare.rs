@@ -17,7 +17,7 @@ use crate::{
     plot::Emphasis,
     say::say,
     task::{Task, TaskData},
-    train::{EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions, output_folder},
+    train::{CaseOrder, EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions, output_folder},
 };
 
 /// Train with K-FAC and its rivals from the same start for the same seconds.
@@ -159,6 +159,7 @@ impl CompareArguments {
         let options = TrainOptions {
             task: task.clone(),
             schedule: method.schedule(task),
+            order: CaseOrder::Samples,
             limit: Limit {
                 iterations: None,
                 seconds: Some(self.seconds),

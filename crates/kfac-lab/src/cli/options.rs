@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kfac::{
     BatchSchedule, CurvatureConfig, DampingScheme, DirectionalDerivatives, Eigenvalues,
-    InverseMethod, InverseStructure, KfacConfig, Momentum, ScaleShiftBlock, WeightSharing,
+    InverseMethod, InverseStructure, KfacConfig, Momentum, PreconditionerConfig, ScaleShiftBlock,
+    WeightSharing,
 };
 
 use super::values::{at_least_zero, count, fraction, positive};
@@ -35,6 +36,9 @@ pub(super) struct RunArguments {
     /// Initial weights, a one-dimensional .npy: per layer W (row-major, out x in), then b
     #[arg(long, value_name = "FILE")]
     pub(super) init: Option<PathBuf>,
+    /// Only the first so many training cases
+    #[arg(long, value_name = "N", value_parser = count::<usize>())]
+    pub(super) cases: Option<usize>,
     /// All of Fashion-MNIST (needs `data/fetch fashion`) instead of the embedded part
     #[arg(long)]
     pub(super) full: bool,
@@ -66,7 +70,11 @@ impl RunArguments {
         } else {
             FashionPart::Embedded
         };
-        task.load(&self.data, fashion, self.seed)
+        let mut data = task.load(&self.data, fashion, self.seed)?;
+        if let Some(cases) = self.cases {
+            data.keep_first(cases);
+        }
+        Ok(data)
     }
 
     /// Sets the number of threads, and ends runs cleanly on Ctrl-C.
@@ -126,10 +134,16 @@ pub(super) struct KfacArguments {
     /// T2: iterations between searches for γ [default: 20]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     gamma_period: Option<u64>,
-    /// T3: iterations between refreshes of the inverse [default: 20]
+    /// T3: iterations between refreshes of the inverse [default: 20, in front of another optimizer 10, EKFAC 100]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     inverse_period: Option<u64>,
-    /// τ1: part of the batch for the factors [default: 0.125]
+    /// Iterations between updates of the factors [default: 1, in front of another optimizer 10]
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
+    statistics_period: Option<u64>,
+    /// KL clip: twice the divergence that a plain step of the learning rate may have, 0 for no bound [default: 0.001]
+    #[arg(long, value_name = "KAPPA", value_parser = at_least_zero)]
+    kl_clip: Option<f64>,
+    /// τ1: part of the batch for the factors [default: 0.125, in front of another optimizer 1]
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     statistics_fraction: Option<f64>,
     /// τ2: part of the batch for the quadratic model [default: 0.25, released-code 1]
@@ -195,6 +209,7 @@ impl KfacArguments {
 
     fn curvature(&self, preset: CurvatureConfig, seed: u64) -> CurvatureConfig {
         CurvatureConfig {
+            statistics_period: self.statistics_period.unwrap_or(preset.statistics_period),
             inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
             statistics_fraction: self
                 .statistics_fraction
@@ -209,6 +224,27 @@ impl KfacArguments {
             seed,
             ..preset
         }
+    }
+
+    /// The configuration in front of another optimizer.
+    pub(super) fn preconditioner(&self, seed: u64) -> PreconditionerConfig {
+        let preset = PreconditionerConfig::new();
+        let corrected = self.eigenvalues != Eigenvalues::Kronecker;
+        let preset = preset.map_curvature(|curvature| {
+            let period = self
+                .statistics_period
+                .unwrap_or(curvature.statistics_period);
+            let curvature = curvature.with_statistics_period(period);
+            // Corrections are made between refreshes.
+            let curvature =
+                curvature.with_inverse_period(if corrected { 10 * period } else { period });
+            self.curvature(curvature, seed)
+        });
+        let lambda = self.lambda.unwrap_or(preset.lambda);
+        let kl_clip = self
+            .kl_clip
+            .map_or(preset.kl_clip, |kappa| Some(kappa).filter(|k| *k > 0.0));
+        preset.with_lambda(lambda).with_kl_clip(kl_clip)
     }
 
     /// The configuration for a task.

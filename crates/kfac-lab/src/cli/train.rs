@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use super::{
     options::{KfacArguments, RunArguments, ScheduleArgument},
-    values::{count, momentum, positive},
+    values::{at_least_zero, count, fraction, momentum, positive},
 };
 use crate::{
     charts::{self, Captions, Plotted},
     initialise,
-    methods::MethodConfig,
+    methods::{FirstOrderConfig, FirstOrderOptimizer, MethodConfig, RateForm, RateSchedule},
     plot::Emphasis,
     precision::Precision,
     say::say,
     task::{Task, TaskData},
-    train::{EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
+    train::{CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
     version::{VERSIONS, Versions},
 };
 
@@ -41,6 +41,9 @@ pub(super) struct TrainArguments {
     /// Stop after so many iterations [default for kfac: the task's]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     iterations: Option<u64>,
+    /// Train for so many epochs, with batches of one size and a schedule of the learning rate
+    #[arg(long, value_name = "N", value_parser = count::<u64>(), conflicts_with_all = ["iterations", "seconds"])]
+    epochs: Option<u64>,
     /// Stop after so many seconds of training [default for the others: 60]
     #[arg(long, value_name = "S", value_parser = positive)]
     seconds: Option<f64>,
@@ -53,7 +56,23 @@ pub(super) struct TrainArguments {
     evaluate_every: Option<u64>,
     #[command(flatten)]
     kfac: KfacArguments,
-    /// Learning rate of sgd, nag, adam [default: 0.05, 0.01, 0.001]
+    /// How the learning rate goes on over the epochs
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value_t,
+        help_heading = "First-order methods"
+    )]
+    schedule: RateForm,
+    /// Part of the run in which the learning rate rises
+    #[arg(long, value_name = "FRACTION", value_parser = fraction, help_heading = "First-order methods")]
+    warm_up: Option<f64>,
+    /// Weight decay: of adamw and muon decoupled, of the others a penalty [default: that of the task]
+    #[arg(long, value_name = "DECAY", value_parser = at_least_zero, help_heading = "First-order methods")]
+    weight_decay: Option<f64>,
+    /// Learning rate [default: sgd 0.05, nag 0.01, adam and adamw 0.001, muon 0.02, preconditioned-sgd 0.1,
+    /// preconditioned-adamw 0.001]
     #[arg(long, value_name = "RATE", value_parser = positive, help_heading = "First-order methods")]
     learning_rate: Option<f64>,
     /// Momentum of sgd, and the largest of nag [default: 0.9, 0.99]
@@ -71,10 +90,23 @@ enum Optimizer {
     Nag,
     /// Adam
     Adam,
+    /// Adam with decoupled weight decay
+    #[value(name = "adamw")]
+    AdamW,
+    /// Muon for the matrices, AdamW for all else
+    Muon,
+    /// K-FAC in front of SGD with momentum
+    PreconditionedSgd,
+    /// K-FAC in front of AdamW
+    #[value(name = "preconditioned-adamw")]
+    PreconditionedAdamW,
 }
 
 /// Seconds of a first-order run without a limit.
 const DEFAULT_SECONDS: f64 = 60.0;
+
+/// Cases of the batches of epochs, where nothing is said.
+const EPOCH_BATCH: usize = 128;
 
 /// Evaluations of a run that is limited by time.
 const EVALUATIONS: f64 = 100.0;
@@ -88,6 +120,7 @@ struct RunConfig<'a> {
     threads: usize,
     data: &'a str,
     task: &'a Task,
+    order: CaseOrder,
     method: &'a MethodConfig,
     schedule: BatchSchedule,
     iterations: Option<u64>,
@@ -106,6 +139,7 @@ impl<'a> RunConfig<'a> {
             threads: rayon::current_num_threads(),
             data,
             task: &options.task,
+            order: options.order,
             method: &options.method,
             schedule: options.schedule,
             iterations: options.limit.iterations,
@@ -129,8 +163,8 @@ impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
         let task = self.kfac.task(self.run.task());
-        let options = self.options(task);
-        let data = self.run.load(&options.task)?;
+        let data = self.run.load(&task)?;
+        let options = self.options(task, data.train.len());
         let name = format!("{}-{}", options.task.label(), options.method.name());
         let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
         let outcome = run(&options, &data, &mut folder)?;
@@ -139,44 +173,35 @@ impl TrainArguments {
         Ok(())
     }
 
-    fn options(&self, task: Task) -> TrainOptions {
-        let second_order = self.optimizer == Optimizer::Kfac;
-        let method = self.method(&task);
-        let schedule = match self.batch {
-            Some(ScheduleArgument(schedule)) => schedule,
-            None => method.schedule(&task),
+    fn options(&self, task: Task, cases: usize) -> TrainOptions {
+        let batch = self.batch.map(|ScheduleArgument(schedule)| schedule);
+        let schedule = match (batch, self.epochs) {
+            (Some(schedule), _) => schedule,
+            (None, Some(_)) => BatchSchedule::Fixed { cases: EPOCH_BATCH },
+            (None, None) if self.optimizer == Optimizer::Kfac => task.schedule,
+            (None, None) => BatchSchedule::Fixed {
+                cases: task.first_order_batch,
+            },
         };
-        let mut limit = Limit {
-            iterations: self.iterations,
-            seconds: self.seconds,
-        };
-        if limit == Limit::default() {
-            if second_order {
-                limit.iterations = Some(task.iterations);
-            } else {
-                limit.seconds = Some(DEFAULT_SECONDS);
-            }
-        }
-        let evaluate = match (self.evaluate_every, second_order, limit) {
-            (Some(every), ..) => EvaluateEvery::Iterations(every),
-            (None, true, _) => EvaluateEvery::Iterations(10),
-            (
-                None,
-                false,
-                Limit {
-                    seconds: Some(s), ..
-                },
-            ) => EvaluateEvery::Seconds(s / EVALUATIONS),
-            (None, false, Limit { iterations, .. }) => {
-                let n = iterations.unwrap_or(1) as f64;
-                EvaluateEvery::Iterations((n / EVALUATIONS).ceil() as u64)
-            }
+        let of_epoch = (cases / schedule.batch_size(1, cases)).max(1) as u64;
+        let limit = self.limit(&task, of_epoch);
+        let rates = match limit.iterations {
+            Some(iterations) if self.epochs.is_some() => RateSchedule {
+                form: self.schedule,
+                iterations: iterations as usize,
+                warm_up: (self.warm_up.unwrap_or(0.0) * iterations as f64) as usize,
+            },
+            _ => RateSchedule::CONSTANT,
         };
         TrainOptions {
-            method,
+            method: self.method(&task, rates),
             schedule,
+            order: match self.epochs {
+                Some(_) => CaseOrder::Epochs,
+                None => CaseOrder::Samples,
+            },
             limit,
-            evaluate,
+            evaluate: self.evaluations(limit, of_epoch),
             seed: self.run.seed,
             precision: self.run.precision,
             init: self.run.init.clone(),
@@ -184,24 +209,80 @@ impl TrainArguments {
         }
     }
 
-    fn method(&self, task: &Task) -> MethodConfig {
-        let rate = |default: f64| self.learning_rate.unwrap_or(default);
-        let l2 = task.l2;
+    fn limit(&self, task: &Task, of_epoch: u64) -> Limit {
+        let asked = Limit {
+            iterations: self.epochs.map(|n| n * of_epoch).or(self.iterations),
+            seconds: self.seconds,
+        };
         match self.optimizer {
-            Optimizer::Kfac => MethodConfig::Kfac(Box::new(self.kfac.config(task, self.run.seed))),
-            Optimizer::Sgd => MethodConfig::Sgd {
-                rate: rate(0.05),
-                momentum: self.momentum.unwrap_or(0.9),
-                l2,
+            _ if asked != Limit::default() => asked,
+            Optimizer::Kfac => Limit {
+                iterations: Some(task.iterations),
+                ..asked
             },
+            _ => Limit {
+                seconds: Some(DEFAULT_SECONDS),
+                ..asked
+            },
+        }
+    }
+
+    fn evaluations(&self, limit: Limit, of_epoch: u64) -> EvaluateEvery {
+        let second_order = self.optimizer == Optimizer::Kfac;
+        match (self.evaluate_every, limit) {
+            (Some(every), _) => EvaluateEvery::Iterations(every),
+            (None, _) if self.epochs.is_some() => EvaluateEvery::Iterations(of_epoch),
+            (None, _) if second_order => EvaluateEvery::Iterations(10),
+            (
+                None,
+                Limit {
+                    seconds: Some(s), ..
+                },
+            ) => EvaluateEvery::Seconds(s / EVALUATIONS),
+            (None, Limit { iterations, .. }) => {
+                let n = iterations.unwrap_or(1) as f64;
+                EvaluateEvery::Iterations((n / EVALUATIONS).ceil() as u64)
+            }
+        }
+    }
+
+    fn method(&self, task: &Task, schedule: RateSchedule) -> MethodConfig {
+        let decay = self.weight_decay.unwrap_or(task.l2);
+        let first_order = |optimizer, rate| FirstOrderConfig {
+            optimizer,
+            rate: self.learning_rate.unwrap_or(rate),
+            schedule,
+            decay,
+        };
+        let sgd = FirstOrderOptimizer::Sgd {
+            momentum: self.momentum.unwrap_or(0.9),
+        };
+        let seed = self.run.seed;
+        let kfac = || Box::new(self.kfac.preconditioner(seed));
+        match self.optimizer {
+            Optimizer::Kfac => MethodConfig::Kfac(Box::new(self.kfac.config(task, seed))),
+            Optimizer::Sgd => MethodConfig::FirstOrder(first_order(sgd, 0.05)),
             Optimizer::Nag => MethodConfig::Nag {
-                rate: rate(0.01),
+                rate: self.learning_rate.unwrap_or(0.01),
                 max_momentum: self.momentum.unwrap_or(0.99),
-                l2,
+                l2: decay,
             },
-            Optimizer::Adam => MethodConfig::Adam {
-                rate: rate(0.001),
-                l2,
+            Optimizer::Adam => {
+                MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::Adam, 0.001))
+            }
+            Optimizer::AdamW => {
+                MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::AdamW, 0.001))
+            }
+            Optimizer::Muon => {
+                MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::Muon, 0.02))
+            }
+            Optimizer::PreconditionedSgd => MethodConfig::Preconditioned {
+                kfac: kfac(),
+                behind: first_order(sgd, 0.1),
+            },
+            Optimizer::PreconditionedAdamW => MethodConfig::Preconditioned {
+                kfac: kfac(),
+                behind: first_order(FirstOrderOptimizer::AdamW, 0.001),
             },
         }
     }

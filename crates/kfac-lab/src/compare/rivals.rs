@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use super::peers::Peer;
-use crate::methods::MethodConfig;
+use crate::methods::{FirstOrderConfig, FirstOrderOptimizer, MethodConfig, RateSchedule};
 
 /// What to compare K-FAC with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,18 +54,22 @@ impl Rival {
 
     fn contender(self, setting: f64, l2: f64, batch: usize) -> Contender {
         let rate = setting;
+        let constant = |optimizer| {
+            Contender::Own(MethodConfig::FirstOrder(FirstOrderConfig {
+                optimizer,
+                rate,
+                schedule: RateSchedule::CONSTANT,
+                decay: l2,
+            }))
+        };
         match self {
             Self::Nag => Contender::Own(MethodConfig::Nag {
                 rate,
                 max_momentum: 0.99,
                 l2,
             }),
-            Self::Adam => Contender::Own(MethodConfig::Adam { rate, l2 }),
-            Self::Sgd => Contender::Own(MethodConfig::Sgd {
-                rate,
-                momentum: 0.9,
-                l2,
-            }),
+            Self::Adam => constant(FirstOrderOptimizer::Adam),
+            Self::Sgd => constant(FirstOrderOptimizer::Sgd { momentum: 0.9 }),
             Self::KfacJax => Contender::Peer(Peer::KfacJax {
                 batch: setting as usize,
             }),

@@ -105,6 +105,7 @@ mod tests {
                 test_error: 0.0,
             }),
             kfac: None,
+            preconditioned: None,
         };
         Entry {
             label: label.to_owned(),

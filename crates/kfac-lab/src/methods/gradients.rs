@@ -8,12 +8,14 @@ use burn::{
     tensor::Tensor,
 };
 use kfac::{
-    Batch, Layers, MeanLoss, ParameterVector, StepError,
+    Batch, Layers, MeanLoss, Network, ParameterVector, PredictiveDistribution, Quantity, StepError,
+    Tape,
     blocks::{BlockOptions, Blocks},
 };
 
 use crate::{
     loss::{Distribution, Loss},
+    matrix,
     network::Model,
 };
 
@@ -41,6 +43,9 @@ impl MeanGradients {
         model: &Model,
         batch: &Batch<Tensor<2>>,
     ) -> Result<(f64, GradientsParams), StepError> {
+        if model.normalises_by_batch() {
+            return self.in_training_mode(model, batch);
+        }
         let objective = MeanLoss {
             layers: &self.layers,
             loss: &self.loss,
@@ -50,6 +55,29 @@ impl MeanGradients {
         let parameters = self.layers.parameters(model);
         let (mean, gradient) = objective.gradient(model, &parameters, batch)?;
         Ok((mean, self.by_parameter(model, &gradient)))
+    }
+
+    /// The same by a plain forward pass over the whole batch, as in any training loop.
+    fn in_training_mode(
+        &self,
+        model: &Model,
+        batch: &Batch<Tensor<2>>,
+    ) -> Result<(f64, GradientsParams), StepError> {
+        let outputs = model.forward(batch.inputs.clone(), &mut Tape::off());
+        let plain = outputs.clone().inner();
+        let losses = self
+            .loss
+            .negative_log_likelihood(plain.clone(), batch.targets.clone());
+        let mean = matrix::sum(losses) / batch.len() as f64;
+        if !mean.is_finite() {
+            return Err(StepError::NonFinite {
+                quantity: Quantity::Objective,
+                layer: None,
+            });
+        }
+        let seed = self.loss.output_gradient(plain, batch.targets.clone()) / batch.len() as f64;
+        let gradients = (outputs * seed.autodiff()).sum().backward();
+        Ok((mean, GradientsParams::from_grads(gradients, model)))
     }
 
     /// Each parameter's own part of a gradient.

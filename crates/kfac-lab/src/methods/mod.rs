@@ -3,10 +3,14 @@
 mod first_order;
 mod gradients;
 mod nesterov;
+mod rate;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
-use kfac::{Batch, BatchSchedule, InverseStructure, Kfac, KfacConfig, StepError, StepReport};
+use kfac::{
+    Batch, BatchSchedule, Eigenvalues, InverseStructure, Kfac, KfacConfig, ObserveReport,
+    PreconditionReport, PreconditionerConfig, StepError, StepReport,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,8 +19,10 @@ use crate::{
     task::Task,
 };
 use first_order::FirstOrder;
+pub use first_order::{FirstOrderConfig, FirstOrderOptimizer};
 use gradients::MeanGradients;
 use nesterov::Nesterov;
+pub use rate::{RateForm, RateSchedule};
 
 /// A method and its settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,14 +30,14 @@ use nesterov::Nesterov;
 pub enum MethodConfig {
     /// K-FAC.
     Kfac(Box<KfacConfig>),
-    /// Stochastic gradient descent with momentum: Burn's.
-    Sgd {
-        /// Learning rate.
-        rate: f64,
-        /// Momentum.
-        momentum: f64,
-        /// Weight of the penalty.
-        l2: f64,
+    /// One of Burn's optimizers.
+    FirstOrder(FirstOrderConfig),
+    /// One of Burn's optimizers with K-FAC in front.
+    Preconditioned {
+        /// K-FAC's settings.
+        kfac: Box<PreconditionerConfig>,
+        /// The optimizer behind it.
+        behind: FirstOrderConfig,
     },
     /// Nesterov's accelerated gradient with the schedule of Sutskever et al. (2013).
     Nag {
@@ -42,23 +48,18 @@ pub enum MethodConfig {
         /// Weight of the penalty.
         l2: f64,
     },
-    /// Adam: Burn's.
-    Adam {
-        /// Learning rate.
-        rate: f64,
-        /// Weight of the penalty.
-        l2: f64,
-    },
 }
 
 impl MethodConfig {
     /// The name as it is typed.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Kfac(_) => "kfac",
-            Self::Sgd { .. } => "sgd",
-            Self::Nag { .. } => "nag",
-            Self::Adam { .. } => "adam",
+            Self::Kfac(_) => "kfac".to_owned(),
+            Self::FirstOrder(config) => config.optimizer.name().to_owned(),
+            Self::Preconditioned { behind, .. } => {
+                format!("preconditioned-{}", behind.optimizer.name())
+            }
+            Self::Nag { .. } => "nag".to_owned(),
         }
     }
 
@@ -69,11 +70,17 @@ impl MethodConfig {
                 InverseStructure::BlockDiagonal => "K-FAC".to_owned(),
                 InverseStructure::BlockTridiagonal => "K-FAC, block-tridiagonal".to_owned(),
             },
-            Self::Sgd { rate, momentum, .. } => format!("SGD {rate}, momentum {momentum}"),
+            Self::FirstOrder(config) => config.label(),
+            Self::Preconditioned { kfac, behind } => {
+                let name = match kfac.curvature.eigenvalues {
+                    Eigenvalues::Kronecker => "K-FAC",
+                    Eigenvalues::PerCase | Eigenvalues::BatchMean => "EKFAC",
+                };
+                format!("{name}, {}", behind.label())
+            }
             Self::Nag {
                 rate, max_momentum, ..
             } => format!("NAG {rate}, momentum {max_momentum}"),
-            Self::Adam { rate, .. } => format!("Adam {rate}"),
         }
     }
 
@@ -81,7 +88,7 @@ impl MethodConfig {
     pub fn schedule(&self, task: &Task) -> BatchSchedule {
         match self {
             Self::Kfac(_) => task.schedule,
-            Self::Sgd { .. } | Self::Nag { .. } | Self::Adam { .. } => {
+            Self::FirstOrder(_) | Self::Preconditioned { .. } | Self::Nag { .. } => {
                 let cases = task.first_order_batch;
                 BatchSchedule::Fixed { cases }
             }
@@ -92,7 +99,8 @@ impl MethodConfig {
     pub fn l2(&self) -> f64 {
         match self {
             Self::Kfac(config) => config.l2,
-            Self::Sgd { l2, .. } | Self::Nag { l2, .. } | Self::Adam { l2, .. } => *l2,
+            Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => config.l2(),
+            Self::Nag { l2, .. } => *l2,
         }
     }
 
@@ -108,11 +116,13 @@ impl MethodConfig {
                 loss.distribution(),
                 example,
             )?)),
-            Self::Sgd { rate, momentum, l2 } => {
-                Method::FirstOrder(FirstOrder::sgd((*rate, *momentum), *l2, gradients()))
+            Self::FirstOrder(config) => {
+                Method::FirstOrder(Box::new(config.start(model, gradients(), None)?))
             }
-            Self::Adam { rate, l2 } => {
-                Method::FirstOrder(FirstOrder::adam(*rate, *l2, gradients()))
+            Self::Preconditioned { kfac, behind } => {
+                let kfac = kfac.init(model, loss.distribution(), example)?;
+                let kfac = Some(Box::new(kfac));
+                Method::FirstOrder(Box::new(behind.start(model, gradients(), kfac)?))
             }
             Self::Nag {
                 rate,
@@ -127,8 +137,8 @@ impl MethodConfig {
 pub enum Method {
     /// K-FAC.
     Kfac(Box<Kfac<Distribution>>),
-    /// Burn's SGD or Adam.
-    FirstOrder(FirstOrder),
+    /// One of Burn's optimizers, with K-FAC in front or without.
+    FirstOrder(Box<FirstOrder>),
     /// Nesterov's accelerated gradient.
     Nesterov(Nesterov),
 }
@@ -139,6 +149,8 @@ pub struct StepSummary {
     pub objective: f64,
     /// The report of a K-FAC step.
     pub kfac: Option<StepReport>,
+    /// The reports of K-FAC in front of another optimizer.
+    pub preconditioned: Option<(ObserveReport, PreconditionReport)>,
 }
 
 impl Method {
@@ -157,6 +169,7 @@ impl Method {
                 Ok(StepSummary {
                     objective: report.objective,
                     kfac: Some(report),
+                    preconditioned: None,
                 })
             }
             Self::FirstOrder(method) => method.step(model, batch),

@@ -60,6 +60,7 @@ impl Nesterov {
         Ok(StepSummary {
             objective,
             kfac: None,
+            preconditioned: None,
         })
     }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{Device, Tensor, TensorData},
 };
 use kfac::{Jvp, Network, Tape};
@@ -25,7 +25,7 @@ pub use activation::Activation;
 pub use encoder::ImageEncoder;
 pub use lenet::LeNet;
 pub use mlp::Mlp;
-pub use resnet::ResNet;
+pub use resnet::{GreyResNet, ResNet};
 
 /// What a network is built of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub enum Architecture {
     LeNet,
     /// A transformer encoder over the rows of an image.
     Encoder,
+    /// The residual network with 20 layers of He et al. (2016).
+    ResNet,
 }
 
 impl Architecture {
@@ -49,7 +51,7 @@ impl Architecture {
     pub fn outputs(&self) -> usize {
         match self {
             Self::Dense { widths, .. } => widths.last().copied().unwrap_or_default(),
-            Self::LeNet | Self::Encoder => 10,
+            Self::LeNet | Self::Encoder | Self::ResNet => 10,
         }
     }
 
@@ -60,7 +62,7 @@ impl Architecture {
     pub fn dense(&self) -> Result<(&[usize], &[Activation])> {
         match self {
             Self::Dense { widths, hidden } => Ok((widths, hidden)),
-            Self::LeNet | Self::Encoder => {
+            Self::LeNet | Self::Encoder | Self::ResNet => {
                 anyhow::bail!("this works for networks of dense layers only")
             }
         }
@@ -82,6 +84,7 @@ impl Architecture {
             }
             Self::LeNet => Model::Convolutional(LeNet::new(seed, place)).with_file(file),
             Self::Encoder => Model::Encoder(ImageEncoder::new(seed, place)).with_file(file),
+            Self::ResNet => Model::Residual(GreyResNet::new(seed, place)).with_file(file),
         }
     }
 }
@@ -99,6 +102,8 @@ pub enum Model {
     Convolutional(LeNet),
     /// A transformer encoder.
     Encoder(ImageEncoder),
+    /// Convolutions with batch normalisation.
+    Residual(GreyResNet),
 }
 
 impl Network for Model {
@@ -110,6 +115,7 @@ impl Network for Model {
             Self::Mlp(network) => network.forward(inputs, tape),
             Self::Convolutional(network) => network.forward(inputs, tape),
             Self::Encoder(network) => network.forward(inputs, tape),
+            Self::Residual(network) => network.forward(inputs, tape),
         }
     }
 
@@ -119,7 +125,7 @@ impl Network for Model {
         };
         let tangent = |tangent: &Self| match tangent {
             Self::Mlp(tangent) => Some(tangent.clone()),
-            Self::Convolutional(_) | Self::Encoder(_) => None,
+            Self::Convolutional(_) | Self::Encoder(_) | Self::Residual(_) => None,
         };
         let tangents: Option<Vec<Mlp>> = tangents.iter().map(tangent).collect();
         network.jvp(inputs, &tangents?)
@@ -132,12 +138,24 @@ impl Model {
     pub fn values(&self) -> Vec<f64> {
         match self {
             Self::Mlp(network) => LayerWeights::values(&network.weights()),
-            Self::Convolutional(_) | Self::Encoder(_) => {
+            Self::Convolutional(_) | Self::Encoder(_) | Self::Residual(_) => {
                 let mut values = Values(Vec::new());
                 self.visit(&mut values);
                 values.0
             }
         }
+    }
+
+    /// Whether training passes normalise by the statistics of the batch.
+    pub fn normalises_by_batch(&self) -> bool {
+        matches!(self, Self::Residual(_))
+    }
+
+    /// The identities of the weights that are matrices.
+    pub fn matrices(&self) -> Vec<ParamId> {
+        let mut matrices = Matrices(Vec::new());
+        self.visit(&mut matrices);
+        matrices.0
     }
 
     /// The network with the weights of a file, where there is one.
@@ -152,6 +170,16 @@ impl Model {
             values.len()
         );
         Ok(self.map(&mut Assign { values, at: 0 }))
+    }
+}
+
+struct Matrices(Vec<ParamId>);
+
+impl ModuleVisitor for Matrices {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if D == 2 {
+            self.0.push(param.id);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The residual network with 20 layers for images of 3 × 32 × 32 pixels.
+//! The residual network with 20 layers for small images.
 
 use burn::{
     module::Module,
@@ -9,6 +9,9 @@ use burn::{
     tensor::{Device, Tensor, activation::relu},
 };
 use kfac::{Network, Tape};
+
+use super::initialised;
+use crate::precision::Precision;
 
 /// A convolution of 3 × 3 and 9 blocks of two more, with batch normalisation, and a dense layer of classes.
 ///
@@ -37,8 +40,8 @@ struct ResidualBlock {
 const CHANNELS: [usize; 3] = [16, 32, 64];
 
 impl ResNet {
-    /// A network with Burn's initialisation.
-    pub fn new(device: &Device) -> Self {
+    /// A network with Burn's initialisation, for images of so many channels.
+    pub fn new(colours: usize, device: &Device) -> Self {
         let mut blocks = Vec::new();
         let mut channels = CHANNELS[0];
         for wanted in CHANNELS {
@@ -48,7 +51,7 @@ impl ResNet {
             }
         }
         Self {
-            conv: convolution([3, CHANNELS[0]], 1, device),
+            conv: convolution([colours, CHANNELS[0]], 1, device),
             norm: BatchNormConfig::new(CHANNELS[0]).init(device),
             blocks,
             output: LinearConfig::new(channels, 10).init(device),
@@ -110,5 +113,33 @@ impl Network for ResNet {
         }
         let pooled: Tensor<2> = a.mean_dim(3).mean_dim(2).flatten(1, 3);
         tape.linear(&self.output, pooled)
+    }
+}
+
+/// The network for grey images of 28 × 28 pixels, read as rows of 784.
+#[derive(Module, Debug)]
+pub struct GreyResNet {
+    network: ResNet,
+}
+
+/// Pixels of a side.
+const SIDE: usize = 28;
+
+impl GreyResNet {
+    /// A network with Burn's initialisation.
+    pub fn new(seed: u64, place: (&Device, Precision)) -> Self {
+        initialised(seed, place, |device| Self {
+            network: ResNet::new(1, device),
+        })
+    }
+}
+
+impl Network for GreyResNet {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let images = inputs.clone().reshape([inputs.dims()[0], 1, SIDE, SIDE]);
+        self.network.forward(images, tape)
     }
 }

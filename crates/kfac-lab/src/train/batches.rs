@@ -1,8 +1,11 @@
-//! Mini-batches: a fresh random sample without replacement for each iteration.
+//! Mini-batches: a fresh random sample without replacement for each iteration, or epochs.
 
 use burn::tensor::{Device, Tensor};
 use kfac::Batch;
-use rand::{SeedableRng, seq::index};
+use rand::{
+    SeedableRng,
+    seq::{SliceRandom, index},
+};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{precision::Precision, task::Rows};
@@ -11,6 +14,8 @@ use crate::{precision::Precision, task::Rows};
 pub(crate) struct Batches<'a> {
     rows: &'a Rows,
     random: ChaCha8Rng,
+    /// What is left of an epoch, where batches come in such.
+    epoch: Vec<usize>,
     device: Device,
     precision: Precision,
 }
@@ -20,6 +25,7 @@ impl<'a> Batches<'a> {
         Self {
             rows,
             random: ChaCha8Rng::seed_from_u64(seed),
+            epoch: Vec::new(),
             device,
             precision,
         }
@@ -29,6 +35,17 @@ impl<'a> Batches<'a> {
     pub(crate) fn next(&mut self, size: usize) -> Batch<Tensor<2>> {
         let picked = index::sample(&mut self.random, self.rows.len(), size);
         self.rows(&picked.into_vec())
+    }
+
+    /// The next batch of an epoch, in which each case comes once; cases that fill no batch are left out of it.
+    pub(crate) fn next_of_epoch(&mut self, size: usize) -> Batch<Tensor<2>> {
+        if self.epoch.len() < size {
+            self.epoch = (0..self.rows.len()).collect();
+            self.epoch.shuffle(&mut self.random);
+        }
+        let left = self.epoch.len().saturating_sub(size);
+        let picked = self.epoch.split_off(left);
+        self.rows(&picked)
     }
 
     /// Some cases, in the order given.

@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use kfac::{BatchSchedule, StepError};
+use serde::Serialize;
 
 use crate::{
     methods::{Method, MethodConfig},
@@ -37,6 +38,8 @@ pub struct TrainOptions {
     pub method: MethodConfig,
     /// The sizes of the batches.
     pub schedule: BatchSchedule,
+    /// Which cases the batches have.
+    pub order: CaseOrder,
     /// When to stop.
     pub limit: Limit,
     /// How often to evaluate on all cases.
@@ -47,6 +50,17 @@ pub struct TrainOptions {
     pub precision: Precision,
     /// Initial weights from a file.
     pub init: Option<PathBuf>,
+}
+
+/// Which cases the batches of a run have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseOrder {
+    /// Each a fresh sample of all.
+    #[default]
+    Samples,
+    /// All cases once, in a random order, before any comes again.
+    Epochs,
 }
 
 /// When a run ends: at the first limit reached.
@@ -190,7 +204,10 @@ impl<'a> Run<'a> {
             .options
             .schedule
             .batch_size(self.iteration + 1, self.data.train.len());
-        let batch = self.batches.next(size);
+        let batch = match self.options.order {
+            CaseOrder::Samples => self.batches.next(size),
+            CaseOrder::Epochs => self.batches.next_of_epoch(size),
+        };
         let step = self.method.step(&mut self.model, &batch);
         self.seconds += start.elapsed().as_secs_f64();
         match step {

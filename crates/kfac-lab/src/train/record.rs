@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use kfac::StepReport;
+use kfac::{ObserveReport, PreconditionReport, StepReport};
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::Evaluation;
@@ -28,6 +28,9 @@ pub struct StepRecord {
     pub evaluation: Option<Evaluation>,
     /// K-FAC's report.
     pub kfac: Option<StepReport>,
+    /// The reports of K-FAC in front of another optimizer.
+    #[serde(default)]
+    pub preconditioned: Option<(ObserveReport, PreconditionReport)>,
 }
 
 impl StepRecord {
@@ -40,6 +43,7 @@ impl StepRecord {
             objective: None,
             evaluation,
             kfac: None,
+            preconditioned: None,
         }
     }
 
@@ -52,6 +56,7 @@ impl StepRecord {
             objective,
             evaluation: None,
             kfac: step.kfac,
+            preconditioned: step.preconditioned,
         }
     }
 }

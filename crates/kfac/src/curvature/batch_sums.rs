@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// Sums of outer products over the uses and passes seen so far.
-#[derive(Debug)]
-pub(crate) struct BatchSums<'a> {
-    blocks: &'a Blocks,
+#[derive(Clone, Debug)]
+pub(crate) struct BatchSums {
+    blocks: Blocks,
     moments: Vec<Option<Moments>>,
     links: Vec<Link>,
-    correction: Option<CorrectionSums<'a>>,
+    correction: Option<CorrectionSums>,
     /// What makes the sums none.
     fault: Option<StepError>,
 }
@@ -89,16 +89,16 @@ impl Link {
     }
 }
 
-impl<'a> BatchSums<'a> {
+impl BatchSums {
     /// Sums of no case yet, for each layer and each link that the structure uses.
-    pub(crate) fn new(blocks: &'a Blocks, structure: InverseStructure) -> Self {
+    pub(crate) fn new(blocks: &Blocks, structure: InverseStructure) -> Self {
         let layers = blocks.layers();
         let link = |layer| Link {
             wanted: structure == InverseStructure::BlockTridiagonal && layers.linked(layer),
             sum: None,
         };
         Self {
-            blocks,
+            blocks: blocks.clone(),
             moments: vec![None; layers.len()],
             links: (0..layers.len()).map(link).collect(),
             correction: None,
@@ -108,7 +108,7 @@ impl<'a> BatchSums<'a> {
 
     /// The same, and sums for corrected eigenvalues.
     #[must_use]
-    pub(crate) fn correcting(self, correction: Option<CorrectionSums<'a>>) -> Self {
+    pub(crate) fn correcting(self, correction: Option<CorrectionSums>) -> Self {
         Self { correction, ..self }
     }
 
@@ -181,7 +181,7 @@ impl<'a> BatchSums<'a> {
         self,
         cases: usize,
         former: Option<&FactorSet>,
-    ) -> Result<(FactorSet, Option<CorrectionSums<'a>>), StepError> {
+    ) -> Result<(FactorSet, Option<CorrectionSums>), StepError> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }

@@ -165,13 +165,13 @@ impl<'a, L> FisherEstimator<'a, L> {
         Ok(corrected.unwrap_or_else(|| inverse.clone()))
     }
 
-    fn sums<'s, M: Network, T: Cases>(
+    fn sums<M: Network, T: Cases>(
         &self,
-        mut sums: BatchSums<'s>,
+        mut sums: BatchSums,
         model: &M,
         batch: &Batch<M::Input, T>,
         random: &mut RandomStream,
-    ) -> Result<(FactorSet, Option<CorrectionSums<'s>>), StepError>
+    ) -> Result<(FactorSet, Option<CorrectionSums>), StepError>
     where
         L: Loss<M::Output, T>,
     {

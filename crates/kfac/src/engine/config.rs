@@ -162,16 +162,15 @@ pub enum CoveragePolicy {
 }
 
 impl CurvatureConfig {
-    /// The settings for mini-batches in front of another optimizer: the statistics take whole batches,
-    /// the inverse is refreshed at once every ten calls, and parameters that no layer covers are left to
-    /// the other optimizer.
+    /// The settings for mini-batches in front of another optimizer: every tenth batch is taken into the
+    /// statistics, whole, and so is each of the first ten; the inverse is refreshed with them at once.
     pub fn for_preconditioner() -> Self {
         Self::new()
             .with_statistics_fraction(1.0)
+            .with_statistics_period(10)
             .with_inverse_period(10)
-            .with_initial_refreshes(1)
+            .with_initial_refreshes(10)
             .with_refresh_timing(RefreshTiming::AtOnce)
-            .with_coverage(CoveragePolicy::Report)
     }
 
     /// Adds all faults of the settings under a damping rule.

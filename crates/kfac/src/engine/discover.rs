@@ -140,7 +140,7 @@ impl<L> Engine<L> {
     }
 
     /// Whether a batch is taken into the statistics in a call: an inverse is made from fresh ones.
-    pub(super) fn observes(&self, call: u64, refreshes: bool) -> bool {
+    pub(crate) fn observes(&self, call: u64, refreshes: bool) -> bool {
         refreshes || self.due(call, self.config.statistics_period)
     }
 

@@ -50,8 +50,18 @@ pub(crate) struct Observed {
     pub(crate) passes: f64,
     /// The factors of the batch, the running averages, and corrected eigenvalues.
     pub(crate) factors: f64,
+    /// The cases that were taken in.
+    pub(crate) cases: usize,
     /// Paths of the layers that the batch did not reach.
     pub(crate) unreached: Vec<String>,
+}
+
+/// The sums of the batches of one call, taken in one after another.
+#[derive(Clone, Debug)]
+pub(crate) struct Gathering {
+    sums: BatchSums,
+    random: RandomStream,
+    observed: Observed,
 }
 
 impl<L> Engine<L> {
@@ -70,28 +80,47 @@ impl<L> Engine<L> {
     where
         L: Likelihood<M::Output>,
     {
-        let Observation {
-            number,
-            refreshes,
-            gamma,
-            reach,
-        } = observation;
-        let mut observed = Observed::default();
-        if !self.observes(number, refreshes) {
-            return Ok((state.clone(), observed));
+        if !self.observes(observation.number, observation.refreshes) {
+            return Ok((state.clone(), Observed::default()));
         }
-        let batch = self.statistics_subset(sample.batch, number, 1);
+        let mut gathering = self.gathering(state, observation);
+        self.gather(&mut gathering, state, sample, observation)?;
+        self.gathered(gathering, state, observation)
+    }
+
+    /// Sums of no case yet, for a call that takes statistics.
+    pub(crate) fn gathering(&self, state: &EngineState, observation: Observation) -> Gathering {
+        let config = &self.config;
+        // A refreshed inverse has eigenvalues of its own.
+        let inverse = state.inverse.as_ref();
+        let inverse = inverse.filter(|_| !observation.refreshes);
+        let correction =
+            inverse.and_then(|inverse| CorrectionSums::new(inverse, config.eigenvalues));
+        let purpose = Purpose::SampledTargets;
+        Gathering {
+            sums: BatchSums::new(&self.blocks, config.structure).correcting(correction),
+            random: RandomStream::for_step(config.seed, observation.number, purpose),
+            observed: Observed::default(),
+        }
+    }
+
+    /// Takes in a batch; what is gathered is of no use where that fails.
+    pub(crate) fn gather<M: Network, T: Cases>(
+        &self,
+        gathering: &mut Gathering,
+        state: &EngineState,
+        sample: Sample<'_, M, T>,
+        observation: Observation,
+    ) -> Result<(), StepError>
+    where
+        L: Likelihood<M::Output>,
+    {
+        let batch = self.statistics_subset(sample.batch, observation.number, 1);
         if state.statistics.updates == 0 {
             check_case_axis(self.blocks.layers(), sample.model, &batch.inputs)?;
         }
         let mut watch = Stopwatch::start();
         let config = &self.config;
-        // A refreshed inverse has eigenvalues of its own.
-        let inverse = state.inverse.as_ref().filter(|_| !refreshes);
-        let correction =
-            inverse.and_then(|inverse| CorrectionSums::new(inverse, config.eigenvalues));
-        let mut sums = BatchSums::new(&self.blocks, config.structure).correcting(correction);
-        let mut random = RandomStream::for_step(config.seed, number, Purpose::SampledTargets);
         let passes = Passes {
             blocks: &self.blocks,
             loss: &self.loss,
@@ -100,17 +129,37 @@ impl<L> Engine<L> {
             chunk_size: self.chunk_size,
             given: sample.given,
         };
-        passes.over(sample.model, &batch, &mut random, |captured, pass| {
+        let Gathering {
+            sums,
+            random,
+            observed,
+        } = gathering;
+        passes.over(sample.model, &batch, random, |captured, pass| {
             observed.passes += watch.lap();
             sums.accumulate(captured, pass);
             observed.factors += watch.lap();
         })?;
-        let cases = batch.len();
+        observed.cases += batch.len();
+        Ok(())
+    }
+
+    /// The state with what was gathered taken in.
+    pub(crate) fn gathered(
+        &self,
+        gathering: Gathering,
+        state: &EngineState,
+        observation: Observation,
+    ) -> Result<(EngineState, Observed), StepError> {
+        let Gathering {
+            sums, mut observed, ..
+        } = gathering;
+        let mut watch = Stopwatch::start();
+        let cases = observed.cases;
         observed.unreached = sums.unreached();
-        let former = (reach == Reach::Some).then(|| state.factors());
+        let former = (observation.reach == Reach::Some).then(|| state.factors());
         let (factors, correction) = sums.factors(cases, former)?;
-        let cap = config.statistics_cap;
-        let damping = self.rule.block(gamma);
+        let cap = self.config.statistics_cap;
+        let damping = self.rule.block(observation.gamma);
         let corrected = correction.map(|sums| sums.corrected(cases, cap, damping));
         let next = EngineState {
             statistics: state.statistics.updated(factors, cap),

@@ -50,19 +50,19 @@ pub enum Eigenvalues {
 
 /// Sums of squared gradients in the eigenbases of an inverse; of the gradients themselves where their
 /// mean is to be squared.
-#[derive(Debug)]
-pub(crate) struct CorrectionSums<'a> {
-    inverse: &'a FisherInverse,
+#[derive(Clone, Debug)]
+pub(crate) struct CorrectionSums {
+    inverse: FisherInverse,
     eigenvalues: Eigenvalues,
     /// By layer and group; empty for blocks without an eigenbasis.
     sums: Vec<Vec<Tensor<2>>>,
 }
 
-impl<'a> CorrectionSums<'a> {
+impl CorrectionSums {
     /// No case yet; `None` where the eigenvalues are those of the product.
-    pub(crate) fn new(inverse: &'a FisherInverse, eigenvalues: Eigenvalues) -> Option<Self> {
+    pub(crate) fn new(inverse: &FisherInverse, eigenvalues: Eigenvalues) -> Option<Self> {
         (eigenvalues != Eigenvalues::Kronecker).then(|| Self {
-            inverse,
+            inverse: inverse.clone(),
             eigenvalues,
             sums: vec![Vec::new(); inverse.blocks().len()],
         })

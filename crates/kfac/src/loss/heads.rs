@@ -57,6 +57,14 @@ impl<L> Head<L> {
         Self { weight, ..self }
     }
 
+    /// Whether the head's targets weigh the cases.
+    fn weighs_cases<O: Outputs>(&self) -> bool
+    where
+        L: Likelihood<O>,
+    {
+        self.distribution.weighs_cases()
+    }
+
     /// Refuses outputs that the head's distribution cannot have, and a weight that is none.
     fn check_outputs<O: Outputs>(&self, outputs: &O) -> Result<(), StepError>
     where
@@ -96,6 +104,10 @@ macro_rules! heads {
         impl<$($output: Outputs, $head: Likelihood<$output>),+> Likelihood<($($output,)+)>
             for ($(Head<$head>,)+)
         {
+            fn weighs_cases(&self) -> bool {
+                [$(self.$at.weighs_cases::<$output>()),+].contains(&true)
+            }
+
             fn check_outputs(&self, outputs: &($($output,)+)) -> Result<(), StepError> {
                 $(self.$at.check_outputs(&outputs.$at)?;)+
                 Ok(())

@@ -23,6 +23,11 @@ pub trait Likelihood<O: Outputs>: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether the targets weigh the cases, so that the curvature cannot do without them. By default they do not.
+    fn weighs_cases(&self) -> bool {
+        false
+    }
+
     /// The gradient in the outputs of each case's loss at targets drawn from the model's predictive
     /// distribution: its second moment is the output Fisher matrix.
     fn sampled_gradient(&self, outputs: O, random: &mut RandomStream) -> O;

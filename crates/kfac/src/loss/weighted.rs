@@ -51,6 +51,10 @@ impl<O: Outputs, L: Likelihood<O>> Likelihood<O> for Weighted<L> {
         self.0.check_outputs(outputs)
     }
 
+    fn weighs_cases(&self) -> bool {
+        true
+    }
+
     fn sampled_gradient(&self, outputs: O, random: &mut RandomStream) -> O {
         self.0.sampled_gradient(outputs, random)
     }

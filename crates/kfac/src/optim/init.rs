@@ -1,12 +1,17 @@
 //! Making an optimizer for a model.
 
+use std::sync::Arc;
+
 use super::{
-    config::KfacConfig, kfac::Kfac, preconditioner::Preconditioner,
-    preconditioner_config::PreconditionerConfig, preconditioner_state::PreconditionerState,
-    setup::Setup, state::State,
+    config::KfacConfig,
+    kfac::Kfac,
+    preconditioner::{Preconditioner, PreconditionerConfig, PreconditionerState},
+    setup::Setup,
+    state::State,
 };
 use crate::{
     capture::Network,
+    damping::{FixedLambda, LambdaRule},
     engine::{Engine, EngineParts, Extensions, InitError},
     loss::Likelihood,
 };
@@ -107,10 +112,12 @@ impl PreconditionerConfig {
             candidates: 1,
             faults: self.own_faults(),
         };
+        let rule = FixedLambda(self.lambda);
         Ok(Preconditioner {
             engine: Engine::discover(parts, model, example)?,
             config: self.clone(),
-            state: PreconditionerState::default(),
+            state: PreconditionerState::new(rule.start()),
+            rule: Arc::new(rule),
         })
     }
 }

@@ -9,8 +9,6 @@ mod noise;
 mod objective;
 mod own_objective;
 mod preconditioner;
-mod preconditioner_config;
-mod preconditioner_state;
 mod proposal;
 mod quadratic_model;
 mod report;
@@ -25,8 +23,9 @@ pub use derivatives::directional_derivatives;
 pub use kfac::Kfac;
 pub use objective::MeanLoss;
 pub use own_objective::{Objective, ObjectiveError};
-pub use preconditioner::Preconditioner;
-pub use preconditioner_config::PreconditionerConfig;
+pub use preconditioner::{
+    ObserveReport, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
+};
 pub use report::{
     GammaCandidate, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
 };

@@ -401,7 +401,7 @@ where
 }
 
 /// Refuses what a rule of the user's own may have made of λ.
-fn check_lambda(lambda: f64) -> Result<(), StepError> {
+pub(super) fn check_lambda(lambda: f64) -> Result<(), StepError> {
     if lambda.is_finite() && lambda >= 0.0 {
         Ok(())
     } else {

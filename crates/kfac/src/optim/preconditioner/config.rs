@@ -1,4 +1,4 @@
-//! The settings of the preconditioner, and making it for a model.
+//! The settings of the preconditioner.
 
 use burn::config::Config;
 
@@ -6,12 +6,11 @@ use crate::engine::{ConfigFault, CurvatureConfig, Range};
 
 /// The settings of [`Preconditioner`](super::Preconditioner).
 ///
-/// Unlike those of [`Kfac`](super::Kfac) they want tuning, together with the learning rate of the
-/// optimizer behind it: `lambda` first of all.
+/// The defaults train: what is left to choose is the learning rate of the optimizer behind it, and its schedule.
 ///
 /// # Example
 ///
-/// EKFAC with a bound on the step:
+/// EKFAC with a tighter bound on the step:
 ///
 /// ```
 /// use kfac::{DampingScheme, Eigenvalues, PreconditionerConfig};
@@ -21,32 +20,32 @@ use crate::engine::{ConfigFault, CurvatureConfig, Range};
 ///         curvature
 ///             .with_damping(DampingScheme::ExactTikhonov)
 ///             .with_eigenvalues(Eigenvalues::PerCase)
+///             .with_inverse_period(100)
 ///     })
-///     .with_norm_constraint(Some(1e-2));
+///     .with_kl_clip(Some(1e-4));
 /// assert!(config.validate().is_empty());
 /// ```
 #[derive(Config, Debug, PartialEq)]
 pub struct PreconditionerConfig {
     /// The curvature: how it is estimated and inverted, and how often.
     ///
-    /// Its calls are those of [`observe`](super::Preconditioner::observe), and periods are counted from the
-    /// first. Default: [`CurvatureConfig::for_preconditioner`].
+    /// Its calls are observations, and periods are counted from the first. Default:
+    /// [`CurvatureConfig::for_preconditioner`].
     #[config(default = "CurvatureConfig::for_preconditioner()")]
     pub curvature: CurvatureConfig,
     /// λ, the strength of the damping: `γ = √λ` (section 6.3).
     ///
-    /// Above 0, default 1e-3. More bends the preconditioned gradient towards the gradient itself and
+    /// Above 0, default 1e-2. More bends the preconditioned gradient towards the gradient itself and
     /// makes it shorter.
-    #[config(default = 1e-3)]
+    #[config(default = 1e-2)]
     pub lambda: f64,
-    /// κ, the largest `Dᵀ g` of the preconditioned gradient `D = F̃⁻¹ g`; longer ones are scaled down
-    /// to it.
+    /// κ of the KL clip: the most that a plain step of the learning rate may have as its squared Fisher norm.
     ///
-    /// Above 0, default `None`: no bound. As `F̃ D = g`, `Dᵀ g` is the squared Fisher norm of `D`, the
-    /// damping included. A plain step `δ = −α D` has the squared Fisher norm `α² Dᵀ g`, so κ is the
-    /// bound on that divided by the squared learning rate. Less makes shorter steps.
-    #[config(default = "None")]
-    pub norm_constraint: Option<f64>,
+    /// Above 0, default 1e-3; `None` is no bound. As `F̃ D = g` for the natural gradient `D`, the step
+    /// `−α D` has the squared Fisher norm `α² Dᵀ g`, the damping included: twice the Kullback-Leibler divergence
+    /// between the predictions before and after it, to second order. Less makes shorter steps.
+    #[config(default = "Some(1e-3)")]
+    pub kl_clip: Option<f64>,
 }
 
 impl PreconditionerConfig {
@@ -66,16 +65,11 @@ impl PreconditionerConfig {
     }
 
     /// The faults of the settings outside the curvature's.
-    pub(super) fn own_faults(&self) -> Vec<ConfigFault> {
+    pub(in crate::optim) fn own_faults(&self) -> Vec<ConfigFault> {
         let lambda = Range::positive("lambda", self.lambda);
-        let kappa = self.norm_constraint;
-        let kappa = kappa.map(|kappa| Range::positive("norm_constraint", kappa));
+        let kappa = self.kl_clip;
+        let kappa = kappa.map(|kappa| Range::positive("kl_clip", kappa));
         let ranges = std::iter::once(lambda).chain(kappa);
         ranges.filter_map(Range::fault).collect()
-    }
-
-    /// `γ = √λ`.
-    pub(super) fn gamma(&self) -> f64 {
-        self.lambda.sqrt()
     }
 }
