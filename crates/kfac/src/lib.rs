@@ -67,6 +67,8 @@ mod moving_average;
 mod network;
 mod optim;
 mod random;
+#[cfg(feature = "train")]
+pub mod train;
 mod workers;
 
 pub use blocks::{FactorAction, FactorRepair, InverseMethod, KroneckerFactors, ScaleShiftBlock};

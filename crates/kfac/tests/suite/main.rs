@@ -22,6 +22,8 @@ mod identities;
 mod independence;
 mod invariance;
 mod layers;
+#[cfg(feature = "train")]
+mod learner;
 mod likelihood;
 mod misuse;
 mod model;
