@@ -83,21 +83,26 @@ pub struct TaskData {
     pub train: Rows,
     /// The test cases.
     pub test: Rows,
+    /// Cases that were held out of the training, to choose by.
+    pub held_out: Option<Rows>,
 }
 
 impl TaskData {
     /// Keeps the first training cases.
     pub fn keep_first(&mut self, cases: usize) {
-        let rows = &mut self.train;
-        if cases >= rows.len() {
-            return;
+        if cases < self.train.len() {
+            self.train.split_off(cases);
+            let first = format!(", the first {cases} of the training cases");
+            self.description.push_str(&first);
         }
-        rows.inputs.truncate(cases * rows.d_in);
-        if let Some(targets) = &mut rows.targets {
-            targets.truncate(cases * rows.d_out);
-        }
-        self.description
-            .push_str(&format!(", the first {cases} of the training cases"));
+    }
+
+    /// Holds the last part of the training cases out of the training, at least one and not all.
+    pub fn hold_out(&mut self, fraction: f64) {
+        let cases = self.train.len();
+        let held_out = ((fraction * cases as f64) as usize).clamp(1, cases.max(2) - 1);
+        self.held_out = Some(self.train.split_off(cases - held_out));
+        self.description.push_str(&format!(", {held_out} held out"));
     }
 }
 
@@ -125,10 +130,28 @@ impl Rows {
         self.inputs.is_empty()
     }
 
+    /// Takes the cases from a number on off.
+    fn split_off(&mut self, cases: usize) -> Self {
+        let (d_in, d_out) = (self.d_in, self.d_out);
+        let targets = self.targets.as_mut();
+        Self {
+            inputs: self.inputs.split_off(cases * d_in),
+            targets: targets.map(|targets| targets.split_off(cases * d_out)),
+            d_in,
+            d_out,
+        }
+    }
+
     /// Some cases as tensors, in the order given.
-    pub fn batch(
+    pub fn batch(&self, picked: &[usize], place: (&Device, Precision)) -> Batch<Tensor<2>> {
+        self.changed_batch(picked, |_| {}, place)
+    }
+
+    /// The same with the inputs changed, row after row.
+    pub(crate) fn changed_batch(
         &self,
         picked: &[usize],
+        change: impl FnOnce(&mut [f32]),
         (device, precision): (&Device, Precision),
     ) -> Batch<Tensor<2>> {
         let gather = |values: &[f32], features: usize| {
@@ -136,11 +159,14 @@ impl Rows {
             for row in picked {
                 gathered.extend_from_slice(&values[row * features..(row + 1) * features]);
             }
-            precision.matrix(gathered, [picked.len(), features], device)
+            gathered
         };
-        let inputs = gather(&self.inputs, self.d_in);
+        let matrix = |values, features| precision.matrix(values, [picked.len(), features], device);
+        let mut inputs = gather(&self.inputs, self.d_in);
+        change(&mut inputs);
+        let inputs = matrix(inputs, self.d_in);
         let targets = match &self.targets {
-            Some(targets) => gather(targets, self.d_out),
+            Some(targets) => matrix(gather(targets, self.d_out), self.d_out),
             None => inputs.clone(),
         };
         Batch::new(inputs, targets)
@@ -319,6 +345,7 @@ impl Task {
             description: set.description,
             train: Rows::new(set.train, self.targets, d_out),
             test: Rows::new(set.test, self.targets, d_out),
+            held_out: None,
         })
     }
 

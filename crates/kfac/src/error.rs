@@ -101,6 +101,30 @@ pub enum StepError {
          weights there; call `observe` with the batch"
     )]
     TargetsNeeded,
+    /// The tape of a training pass has recorded nothing that the statistics can be taken from.
+    #[error(
+        "statistics are due, and the tape has recorded no layer for them: make it by `Preconditioner::tape` before \
+         each forward pass, with `FisherEstimate::Empirical`; other estimates take `observe`"
+    )]
+    NotRecorded,
+    /// A training loss is divided by what is no positive number.
+    #[error(
+        "a training loss is the sum over its cases divided by {divisor}, expected a finite number above 0"
+    )]
+    Reduction {
+        /// The divisor.
+        divisor: f64,
+    },
+    /// A setting of a loss is outside its range.
+    #[error("{setting} of the loss is {value}, expected {expected}")]
+    LossSetting {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: f64,
+        /// The range.
+        expected: &'static str,
+    },
     /// A rule for the damping of your own gave what damps nothing.
     #[error("the damping rule gave {value} as {quantity} of layer `{layer}`, expected {expected}")]
     Damping {

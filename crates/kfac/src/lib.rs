@@ -80,7 +80,7 @@ pub use engine::{
 };
 pub use error::{FactorKind, Quantity, StepError};
 pub use loss::{
-    Bernoulli, Categorical, CategoricalSequence, Gaussian, Head, Likelihood, Loss,
+    Bernoulli, Categorical, CategoricalSequence, CrossEntropy, Gaussian, Head, Likelihood, Loss,
     PredictiveDistribution, Weighted,
 };
 pub use network::{
@@ -91,7 +91,7 @@ pub use optim::{
     BatchSchedule, DirectionalDerivatives, GammaCandidate, IterateAveraging, Kfac, KfacConfig,
     LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError, ObserveReport,
     Phase, PhaseTimes, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
-    QuadraticReport, StepOutcome, StepReport, directional_derivatives,
+    QuadraticReport, Reduction, StepOutcome, StepReport, directional_derivatives,
 };
 pub use random::RandomStream;
 

@@ -17,7 +17,10 @@ use crate::{
     plot::Emphasis,
     say::say,
     task::{Task, TaskData},
-    train::{CaseOrder, EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions, output_folder},
+    train::{
+        Augmentation, CaseOrder, EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions,
+        output_folder,
+    },
 };
 
 /// Train with K-FAC and its rivals from the same start for the same seconds.
@@ -160,6 +163,8 @@ impl CompareArguments {
             task: task.clone(),
             schedule: method.schedule(task),
             order: CaseOrder::Samples,
+            augmentation: Augmentation::None,
+            patience: None,
             limit: Limit {
                 iterations: None,
                 seconds: Some(self.seconds),

@@ -17,7 +17,9 @@ use crate::{
     precision::Precision,
     say::say,
     task::{Task, TaskData},
-    train::{CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train},
+    train::{
+        Augmentation, CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train,
+    },
     version::{VERSIONS, Versions},
 };
 
@@ -56,6 +58,15 @@ pub(super) struct TrainArguments {
     evaluate_every: Option<u64>,
     #[command(flatten)]
     kfac: KfacArguments,
+    /// What is done to the images of each batch
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    augment: Augmentation,
+    /// Part of the training cases to hold out: the model that is best on them is kept, as best.bpk and best.safetensors
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
+    hold_out: Option<f64>,
+    /// Stop after so many evaluations that are no better on the cases held out
+    #[arg(long, value_name = "N", value_parser = count::<u32>(), requires = "hold_out")]
+    patience: Option<u32>,
     /// How the learning rate goes on over the epochs
     #[arg(
         long,
@@ -163,7 +174,10 @@ impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
         let task = self.kfac.task(self.run.task());
-        let data = self.run.load(&task)?;
+        let mut data = self.run.load(&task)?;
+        if let Some(fraction) = self.hold_out {
+            data.hold_out(fraction);
+        }
         let options = self.options(task, data.train.len());
         let name = format!("{}-{}", options.task.label(), options.method.name());
         let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
@@ -200,6 +214,8 @@ impl TrainArguments {
                 Some(_) => CaseOrder::Epochs,
                 None => CaseOrder::Samples,
             },
+            augmentation: self.augment,
+            patience: self.patience,
             limit,
             evaluate: self.evaluations(limit, of_epoch),
             seed: self.run.seed,

@@ -96,6 +96,7 @@ mod tests {
     fn run(label: &str, points: &[(f64, f64)]) -> Entry {
         let step = |(iteration, &(seconds, objective)): (usize, &(f64, f64))| StepRecord {
             iteration: iteration as u64,
+            epoch: None,
             batch_size: 1,
             seconds,
             objective: None,
@@ -103,6 +104,8 @@ mod tests {
                 train_objective: objective,
                 train_error: objective / 2.0,
                 test_error: 0.0,
+                test_loss: None,
+                held_out_error: None,
             }),
             kfac: None,
             preconditioned: None,

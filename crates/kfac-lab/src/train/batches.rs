@@ -8,6 +8,7 @@ use rand::{
 };
 use rand_chacha::ChaCha8Rng;
 
+use super::augment::Augmentation;
 use crate::{precision::Precision, task::Rows};
 
 /// The mini-batches of a run.
@@ -18,6 +19,7 @@ pub(crate) struct Batches<'a> {
     epoch: Vec<usize>,
     device: Device,
     precision: Precision,
+    augmentation: Augmentation,
 }
 
 impl<'a> Batches<'a> {
@@ -28,13 +30,22 @@ impl<'a> Batches<'a> {
             epoch: Vec::new(),
             device,
             precision,
+            augmentation: Augmentation::None,
+        }
+    }
+
+    /// The same batches with their images changed.
+    pub(crate) fn with_augmentation(self, augmentation: Augmentation) -> Self {
+        Self {
+            augmentation,
+            ..self
         }
     }
 
     /// The next sample.
     pub(crate) fn next(&mut self, size: usize) -> Batch<Tensor<2>> {
         let picked = index::sample(&mut self.random, self.rows.len(), size);
-        self.rows(&picked.into_vec())
+        self.augmented(&picked.into_vec())
     }
 
     /// The next batch of an epoch, in which each case comes once; cases that fill no batch are left out of it.
@@ -45,7 +56,14 @@ impl<'a> Batches<'a> {
         }
         let left = self.epoch.len().saturating_sub(size);
         let picked = self.epoch.split_off(left);
-        self.rows(&picked)
+        self.augmented(&picked)
+    }
+
+    fn augmented(&mut self, picked: &[usize]) -> Batch<Tensor<2>> {
+        let (rows, pixels) = (self.rows, self.rows.d_in);
+        let (augmentation, random) = (self.augmentation, &mut self.random);
+        let change = |images: &mut [f32]| augmentation.apply(images, pixels, random);
+        rows.changed_batch(picked, change, (&self.device, self.precision))
     }
 
     /// Some cases, in the order given.

@@ -27,6 +27,12 @@ pub struct Evaluation {
     pub train_error: f64,
     /// Mean error of the test cases.
     pub test_error: f64,
+    /// Mean loss of the test cases.
+    #[serde(default)]
+    pub test_loss: Option<f64>,
+    /// Mean error of the cases that were held out of the training, where some were.
+    #[serde(default)]
+    pub held_out_error: Option<f64>,
 }
 
 impl Evaluation {
@@ -39,12 +45,16 @@ impl Evaluation {
     ) -> Self {
         let model = model.valid();
         let (train_loss, train_error) = means(&model, loss, &data.train, place);
-        let (_, test_error) = means(&model, loss, &data.test, place);
+        let (test_loss, test_error) = means(&model, loss, &data.test, place);
+        let held_out = data.held_out.as_ref();
+        let held_out = held_out.map(|rows| means(&model, loss, rows, place).1);
         let train_objective = train_loss + 0.5 * l2 * squared_norm(&model);
         Self {
             train_objective,
             train_error,
             test_error,
+            test_loss: Some(test_loss),
+            held_out_error: held_out,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The one training loop.
 
+mod augment;
 mod batches;
+mod best;
 mod evaluate;
 mod progress;
 mod record;
@@ -23,7 +25,9 @@ use crate::{
     precision::Precision,
     task::{Task, TaskData},
 };
+pub use augment::Augmentation;
 pub(crate) use batches::Batches;
+use best::Best;
 pub use evaluate::Evaluation;
 use progress::Progress;
 pub use record::{RunFolder, StepRecord, output_folder};
@@ -40,6 +44,10 @@ pub struct TrainOptions {
     pub schedule: BatchSchedule,
     /// Which cases the batches have.
     pub order: CaseOrder,
+    /// What is done to the cases of each batch.
+    pub augmentation: Augmentation,
+    /// Evaluations without a better error of the held-out cases after which the run ends.
+    pub patience: Option<u32>,
     /// When to stop.
     pub limit: Limit,
     /// How often to evaluate on all cases.
@@ -117,6 +125,7 @@ struct Run<'a> {
     seconds: f64,
     iteration: u64,
     refused: u32,
+    best: Best,
 }
 
 impl<'a> Run<'a> {
@@ -131,7 +140,8 @@ impl<'a> Run<'a> {
             &data.train,
             options.seed,
             (device.clone(), options.precision),
-        );
+        )
+        .with_augmentation(options.augmentation);
         let example = batches.rows(&[0]);
         let method = options.method.start(&model, task.loss, &example.inputs)?;
         let run = Self {
@@ -144,6 +154,7 @@ impl<'a> Run<'a> {
             seconds: 0.0,
             iteration: 0,
             refused: 0,
+            best: Best::default(),
         };
         Ok(run)
     }
@@ -162,7 +173,11 @@ impl<'a> Run<'a> {
                 .evaluate
                 .due(&mut next_evaluation, self.iteration, self.seconds);
             if due || self.finished() {
-                record.evaluation = Some(self.evaluate());
+                let evaluation = self.evaluate();
+                record.evaluation = Some(evaluation);
+                if self.best.improves(&evaluation) {
+                    folder.keep_best(&self.method.iterate(&self.model))?;
+                }
             }
             progress.update(&record, self.seconds);
             folder.append(&record)?;
@@ -194,6 +209,10 @@ impl<'a> Run<'a> {
         } = self.options.limit;
         iterations.is_some_and(|limit| self.iteration >= limit)
             || seconds.is_some_and(|limit| self.seconds >= limit)
+            || self
+                .options
+                .patience
+                .is_some_and(|most| self.best.since() >= most)
             || INTERRUPTED.load(Ordering::Relaxed)
     }
 
@@ -214,15 +233,21 @@ impl<'a> Run<'a> {
             Ok(step) => {
                 self.iteration += 1;
                 self.refused = 0;
-                Ok(Some(StepRecord::new(
-                    self.iteration,
-                    size,
-                    self.seconds,
-                    step,
-                )))
+                let record = StepRecord::new(self.iteration, size, self.seconds, step);
+                Ok(Some(StepRecord {
+                    epoch: self.epoch(size),
+                    ..record
+                }))
             }
             Err(error) => self.refuse(&error).map(|()| None),
         }
+    }
+
+    /// The epochs so far.
+    fn epoch(&self, size: usize) -> Option<f64> {
+        let of_epoch = (self.data.train.len() / size).max(1);
+        let in_epochs = self.options.order == CaseOrder::Epochs;
+        in_epochs.then(|| self.iteration as f64 / of_epoch as f64)
     }
 
     fn refuse(&mut self, error: &StepError) -> Result<()> {

@@ -6,18 +6,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use burn::{
+    module::Module,
+    store::{ModuleSnapshot, SafetensorsStore},
+};
 use kfac::{ObserveReport, PreconditionReport, StepReport};
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::Evaluation;
-use crate::{files, methods::StepSummary};
+use crate::{files, methods::StepSummary, network::Model};
 
 /// A line of `steps.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The iteration; zero is the initial point.
     pub iteration: u64,
+    /// Epochs so far, where batches come in such.
+    #[serde(default)]
+    pub epoch: Option<f64>,
     /// Cases of the batch.
     pub batch_size: usize,
     /// Seconds of training so far, evaluations not counted.
@@ -38,6 +45,7 @@ impl StepRecord {
         let evaluation = Some(evaluation);
         Self {
             iteration: 0,
+            epoch: None,
             batch_size: 0,
             seconds: 0.0,
             objective: None,
@@ -51,6 +59,7 @@ impl StepRecord {
         let objective = Some(step.objective);
         Self {
             iteration,
+            epoch: None,
             batch_size,
             seconds,
             objective,
@@ -99,6 +108,20 @@ impl RunFolder {
     /// Where it cannot be written.
     pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
         Ok(files::write_json(&self.path.join("config.json"), config)?)
+    }
+
+    /// Writes a model as `best.bpk`, Burn's own form, and as `best.safetensors`.
+    ///
+    /// # Errors
+    /// Where one cannot be written.
+    pub(super) fn keep_best(&self, model: &Model) -> Result<()> {
+        let own = self.path.join("best.bpk");
+        let saved = model.clone().save_file(&own);
+        saved.map_err(|error| anyhow!("cannot write {}: {error}", own.display()))?;
+        let common = self.path.join("best.safetensors");
+        let mut store = SafetensorsStore::from_file(&common).overwrite(true);
+        let saved = model.save_into(&mut store);
+        saved.map_err(|error| anyhow!("cannot write {}: {error}", common.display()))
     }
 
     /// Appends a line to `steps.jsonl`.

@@ -8,7 +8,7 @@ use burn::{
 
 use super::{
     inputs::Inputs,
-    tape::{Call, FeatureAxis, LayerParameters, Mode, Tape},
+    tape::{Call, FeatureAxis, LayerParameters, Tape},
 };
 use crate::network::{ParameterAction, WeightLayout};
 
@@ -126,12 +126,13 @@ impl Tape {
         self.through(call, |()| parameter.val(), |(), _| Inputs::One)
     }
 
-    /// Calls a dropout layer: with the tape off it does what it does without one, and nothing in the
+    /// Calls a dropout layer: in training it does what it does without a tape, and nothing in the
     /// optimizer's own passes, whose decisions need a function that does not change.
     pub fn dropout<const D: usize>(&mut self, layer: &Dropout, input: Tensor<D>) -> Tensor<D> {
-        match self.mode {
-            Mode::Off => layer.forward(input),
-            _ => input,
+        if self.trains() {
+            layer.forward(input)
+        } else {
+            input
         }
     }
 }

@@ -41,6 +41,15 @@ impl CapturedPass {
         }
     }
 
+    /// The pass with all output gradients times a number.
+    #[must_use]
+    pub(crate) fn scaled(mut self, scale: f64) -> Self {
+        for capture in self.layers.iter_mut().flat_map(|uses| &mut uses.0) {
+            capture.output_gradients = capture.output_gradients.clone() * scale;
+        }
+        self
+    }
+
     /// The pass with one leading row for each case: a network may have folded positions into the axis
     /// of the cases.
     #[must_use]

@@ -37,14 +37,8 @@ impl BatchStatistics {
         layer: &BatchNorm,
         input: Tensor<D>,
     ) -> Tensor<D> {
-        let channels = input.dims()[1];
-        let by_channel: Tensor<2> = input.clone().swap_dims(0, 1).flatten(1, D - 1);
-        let by_channel = by_channel.detach();
-        let mean = by_channel.clone().mean_dim(1);
-        let deviation = by_channel - mean.clone();
-        let variance = (deviation.clone() * deviation).mean_dim(1);
-        let [mean, variance] = [mean, variance].map(|moment| moment.reshape([channels]));
-        let values = input.shape().num_elements() / channels.max(1);
+        let [mean, variance] = moments(&input);
+        let values = input.shape().num_elements() / input.dims()[1].max(1);
         let variance = (values > 1).then_some(variance);
         let used = variance
             .clone()
@@ -98,6 +92,26 @@ impl BatchStatistics {
 fn replace(running: &RunningState<Tensor<1>>, value: Tensor<1>) {
     running.update(value.detach());
     let _ = running.value_sync();
+}
+
+/// Mean and variance of each channel over a batch, without autodiff.
+fn moments<const D: usize>(input: &Tensor<D>) -> [Tensor<1>; 2] {
+    let channels = input.dims()[1];
+    let by_channel: Tensor<2> = input.clone().swap_dims(0, 1).flatten(1, D - 1);
+    let by_channel = by_channel.detach();
+    let mean = by_channel.clone().mean_dim(1);
+    let deviation = by_channel - mean.clone();
+    let variance = (deviation.clone() * deviation).mean_dim(1);
+    [mean, variance].map(|moment| moment.reshape([channels]))
+}
+
+/// A batch normalisation with the statistics of its batch; the running ones stay as they are.
+pub(super) fn by_batch_statistics<const D: usize>(
+    layer: &BatchNorm,
+    input: Tensor<D>,
+) -> Tensor<D> {
+    let statistics = moments(&input);
+    normalised_by(layer, input, statistics)
 }
 
 /// A batch normalisation with its running statistics, whatever the device.

@@ -8,7 +8,7 @@ use burn::{
 
 use super::{
     inputs::Inputs,
-    normalisation::by_running_statistics,
+    normalisation::{by_batch_statistics, by_running_statistics},
     tape::{Call, FeatureAxis, LayerParameters, Mode, Tape},
 };
 use crate::network::{ParameterAction, WeightLayout};
@@ -88,7 +88,7 @@ impl Tape {
 
     /// Calls a batch normalisation; its scale and shift get a block.
     ///
-    /// With the tape off it does what it does without one. The optimizer's own passes normalise by the
+    /// In training it does what it does without a tape. The optimizer's own passes normalise by the
     /// running statistics, so that cases do not depend on each other and every evaluation of a step is
     /// of the same function; each step first moves them by the statistics of its cases, unless the
     /// layer's `training` flag is off.
@@ -104,11 +104,16 @@ impl Tape {
             }
             _ => {}
         }
+        let by_batch = self.trains() && layer.training.is_enabled();
         let plain = |input| {
             let mut plain = layer.clone();
             plain.gamma = ones(&layer.gamma);
             plain.beta = zeros(&layer.beta);
-            by_running_statistics(&plain, input)
+            if by_batch {
+                by_batch_statistics(&plain, input)
+            } else {
+                by_running_statistics(&plain, input)
+            }
         };
         let call = scale_shift(
             &layer.gamma,
@@ -116,7 +121,14 @@ impl Tape {
             input,
             FeatureAxis::Channels,
         );
-        self.scale_shift(call, |input| by_running_statistics(layer, input), plain)
+        let forward = |input| {
+            if by_batch {
+                layer.forward(input)
+            } else {
+                by_running_statistics(layer, input)
+            }
+        };
+        self.scale_shift(call, forward, plain)
     }
 
     /// Calls a layer that scales and shifts what `plain` makes of its input.

@@ -38,10 +38,20 @@ pub(super) enum Mode {
     Discover(Vec<Sighting>),
     Normalise(BatchStatistics),
     Record {
+        pass: RecordedPass,
         /// The index of each layer that is recorded, by its weight.
         index: HashMap<ParamId, usize>,
         records: Vec<Record>,
     },
+}
+
+/// What a pass with a recording tape is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordedPass {
+    /// For the curvature alone, by the optimizer.
+    Curvature,
+    /// For training, by the user: batches are normalised by their own statistics, and dropout is at work.
+    Training,
 }
 
 /// The parameters of a layer, as a tape has to know them.
@@ -202,10 +212,35 @@ impl Tape {
         };
     }
 
-    /// A tape that records layers.
+    /// A tape that records layers in a pass of the optimizer's own.
     pub(crate) fn recording(layers: &Layers) -> Self {
+        Self::of_pass(RecordedPass::Curvature, layers)
+    }
+
+    /// A tape that records layers in a training pass.
+    pub(crate) fn recording_training(layers: &Layers) -> Self {
+        Self::of_pass(RecordedPass::Training, layers)
+    }
+
+    /// Whether it has recorded a layer.
+    pub(crate) fn has_records(&self) -> bool {
+        matches!(&self.mode, Mode::Record { records, .. } if !records.is_empty())
+    }
+
+    /// Whether the pass is one of training, in which the layers do what they do without a tape.
+    pub(super) fn trains(&self) -> bool {
+        let training = RecordedPass::Training;
+        match &self.mode {
+            Mode::Off => true,
+            Mode::Record { pass, .. } => *pass == training,
+            Mode::Evaluate | Mode::Discover(_) | Mode::Normalise(_) => false,
+        }
+    }
+
+    fn of_pass(pass: RecordedPass, layers: &Layers) -> Self {
         let index = layers.iter().enumerate();
         Self::new(Mode::Record {
+            pass,
             index: index.map(|(i, layer)| (layer.weight, i)).collect(),
             records: Vec::new(),
         })
@@ -234,7 +269,7 @@ impl Tape {
                 });
                 output
             }
-            Mode::Record { index, records } => {
+            Mode::Record { index, records, .. } => {
                 let Some(&layer) = index.get(&parameters.weight.id) else {
                     return forward(input);
                 };

@@ -2,7 +2,8 @@
 
 use super::{discover::Engine, state::EngineState};
 use crate::{
-    capture::Network,
+    blocks::{GradientKind, Pass},
+    capture::{CapturedPass, Network},
     clock::Stopwatch,
     curvature::{BatchSums, Passes, check_case_axis},
     error::StepError,
@@ -141,6 +142,18 @@ impl<L> Engine<L> {
         })?;
         observed.cases += batch.len();
         Ok(())
+    }
+
+    /// Takes in a pass that was recorded in training.
+    pub(crate) fn gather_recorded(gathering: &mut Gathering, recorded: CapturedPass) {
+        let mut watch = Stopwatch::start();
+        let pass = Pass {
+            first: true,
+            gradients: GradientKind::Given,
+        };
+        gathering.observed.cases += recorded.cases;
+        gathering.sums.accumulate(recorded, pass);
+        gathering.observed.factors += watch.lap();
     }
 
     /// The state with what was gathered taken in.

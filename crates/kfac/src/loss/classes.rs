@@ -13,14 +13,7 @@ macro_rules! classes_of {
                 outputs: &Tensor<$outputs>,
                 targets: &Tensor<$targets, Int>,
             ) -> Result<(), StepError> {
-                let (shape, of_targets) = (outputs.dims(), targets.dims());
-                if shape[..$targets] != of_targets {
-                    return Err(StepError::OutputShape {
-                        outputs: shape.to_vec(),
-                        targets: of_targets.to_vec(),
-                    });
-                }
-                check_classes(targets.clone().flatten(0, $targets - 1), shape[$targets])
+                check_classes(outputs.dims(), targets, None)
             }
 
             fn value(
@@ -49,7 +42,7 @@ classes_of!(3, 2);
 classes_of!(4, 3);
 
 /// One-hot rows for some outputs, in their precision.
-fn one_hot<const T: usize, const O: usize>(
+pub(super) fn one_hot<const T: usize, const O: usize>(
     classes: Tensor<T, Int>,
     outputs: &Tensor<O>,
 ) -> Tensor<O> {
@@ -57,9 +50,21 @@ fn one_hot<const T: usize, const O: usize>(
     rows.float().cast(outputs.dtype())
 }
 
-fn check_classes(targets: Tensor<1, Int>, classes: usize) -> Result<(), StepError> {
-    let data = targets.to_data();
-    let mut indices = data.iter::<i64>();
+/// Refuses labels that are not one for each case and position of outputs, or of classes that there are not.
+pub(super) fn check_classes<const T: usize, const O: usize>(
+    outputs: [usize; O],
+    labels: &Tensor<T, Int>,
+    ignored: Option<i64>,
+) -> Result<(), StepError> {
+    if outputs[..T] != labels.dims() {
+        return Err(StepError::OutputShape {
+            outputs: outputs.to_vec(),
+            targets: labels.dims().to_vec(),
+        });
+    }
+    let classes = outputs[O - 1];
+    let data = labels.to_data();
+    let mut indices = data.iter::<i64>().filter(|class| Some(*class) != ignored);
     let out_of_range = |class: &i64| usize::try_from(*class).map_or(true, |class| class >= classes);
     match indices.find(out_of_range) {
         Some(class) => Err(StepError::ClassOutOfRange { class, classes }),

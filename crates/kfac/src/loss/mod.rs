@@ -3,6 +3,7 @@
 mod bernoulli;
 mod categorical;
 mod classes;
+mod cross_entropy;
 mod distribution;
 mod gaussian;
 mod heads;
@@ -13,6 +14,7 @@ mod weighted;
 
 pub use bernoulli::Bernoulli;
 pub use categorical::Categorical;
+pub use cross_entropy::CrossEntropy;
 pub use distribution::PredictiveDistribution;
 pub use gaussian::Gaussian;
 pub use heads::Head;

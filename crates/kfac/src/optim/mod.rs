@@ -25,6 +25,7 @@ pub use objective::MeanLoss;
 pub use own_objective::{Objective, ObjectiveError};
 pub use preconditioner::{
     ObserveReport, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
+    Reduction,
 };
 pub use report::{
     GammaCandidate, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,

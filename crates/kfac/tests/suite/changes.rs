@@ -136,8 +136,10 @@ fn each_change_has_its_outcome_for_both_optimizers_and_every_structure() {
 
             let mut changed = (outcome.change)(model.clone());
             let before = bits(&changed);
-            let observed = front.observe(&changed, &batch());
-            let preconditioned = front.precondition(&changed, of_values(&model)).map(|_| ());
+            let observed = front.observe(&changed, &batch()).map(|_| ());
+            let preconditioned = front
+                .precondition(&changed, of_values(&model), 1.0)
+                .map(|_| ());
             for result in [observed, preconditioned] {
                 assert_outcome(result, outcome.of_observation);
             }
@@ -201,7 +203,7 @@ fn other_lengths_and_numbers_of_uses_go_on_or_are_named_in_a_chain() {
             kfac.step(&mut model, &batch(1)).unwrap();
             front.observe(&model, &batch(1)).unwrap();
             model.uses = uses;
-            let observed = front.observe(&model, &batch(length));
+            let observed = front.observe(&model, &batch(length)).map(|_| ());
             let stepped = kfac.step(&mut model, &batch(length)).map(|_| ());
             let layer = "shared".to_owned();
             let positions = uses * length;
@@ -413,7 +415,8 @@ fn a_trained_normalisation_off_the_tape_is_refused() {
     let mut model = OffTape {
         network: Normalised::new(),
     };
-    let config = PreconditionerConfig::new();
+    let config =
+        PreconditionerConfig::new().map_curvature(|c| c.with_coverage(CoveragePolicy::Report));
     let error = config.init(&model, Gaussian, &batch().inputs).unwrap_err();
     let path = "network.normalisation".to_owned();
     assert_eq!(error, InitError::NormalisationOffTape { path });

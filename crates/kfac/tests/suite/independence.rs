@@ -78,7 +78,10 @@ fn results(kind: Kind, made: Made, way: Way) -> [Mat<f64>; 2] {
         let mut front = config.init(&model, Gaussian, &batch.inputs).unwrap();
         front.observe(&model, &batch).unwrap();
         // Any gradient will do: these are the parameters.
-        let gradients = front.precondition(&model, of_values(&model)).unwrap();
+        let gradients = front
+            .precondition(&model, of_values(&model), 1.0)
+            .unwrap()
+            .gradients;
         let preconditioned = model_with(&model, &gradients);
         [stepped, preconditioned].map(|model| column(&optimizer.layers().parameters(&model)))
     })

@@ -1,6 +1,7 @@
 //! Tests of the library from outside: one program, because each program holds a copy of Burn.
 #![cfg(test)]
 
+mod accumulation;
 mod algorithm;
 mod blocks;
 mod calls;
@@ -8,6 +9,7 @@ mod capture;
 mod cases_apart;
 mod changes;
 mod classes;
+mod clip_and_lambda;
 mod contract;
 mod convolutions;
 mod derivatives;

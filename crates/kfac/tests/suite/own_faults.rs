@@ -58,9 +58,9 @@ fn errors(extensions: &Extensions) -> [StepError; 2] {
     let error = kfac.step(&mut model, &batch).unwrap_err();
     assert_eq!(bits(&model), before);
     assert_eq!(kfac.iteration(), 0);
-    let called = front.observe(&model, &batch).and_then(|()| {
+    let called = front.observe(&model, &batch).and_then(|_| {
         let gradients = gradients(&model, &batch);
-        front.precondition(&model, gradients).map(|_| ())
+        front.precondition(&model, gradients, 1.0).map(|_| ())
     });
     [error, called.unwrap_err()]
 }
@@ -158,7 +158,7 @@ fn a_negative_block_is_told_by_the_product_with_the_gradient() {
     let batch = batch();
     front.observe(&model, &batch).unwrap();
     let gradients = gradients(&model, &batch);
-    let error = front.precondition(&model, gradients).unwrap_err();
+    let error = front.precondition(&model, gradients, 1.0).unwrap_err();
     assert!(
         matches!(error, StepError::Indefinite { value } if value < 0.0),
         "{error}"
@@ -240,7 +240,9 @@ fn gradients_that_are_not_the_models_are_refused() {
         assert_eq!(error, expected);
         assert_eq!(bits(&model), before);
         front.observe(&model, &batch).unwrap();
-        let error = front.precondition(&model, gradients(&model)).unwrap_err();
+        let error = front
+            .precondition(&model, gradients(&model), 1.0)
+            .unwrap_err();
         assert_eq!(error, expected);
     }
     // A layer that the objective does not reach has a gradient of zero.

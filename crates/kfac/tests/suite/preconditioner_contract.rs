@@ -145,7 +145,7 @@ fn has(gradients: &GradientsParams, id: ParamId) -> bool {
 #[test]
 fn parameters_without_a_block_keep_their_gradients() {
     let model = partial();
-    let kfac = model.observed(&config().with_norm_constraint(Some(1e-3)));
+    let mut kfac = model.observed(&config().with_kl_clip(Some(1e-3)));
     let table = kfac.parameter_table();
     let uncovered: HashSet<&str> = table.uncovered().collect();
     assert_eq!(uncovered, HashSet::from(["off.weight", "off.bias"]));
@@ -157,8 +157,9 @@ fn parameters_without_a_block_keep_their_gradients() {
 
     let plain = model.gradients(&batch(2));
     let found = kfac
-        .precondition(&model, model.gradients(&batch(2)))
-        .unwrap();
+        .precondition(&model, model.gradients(&batch(2)), 1.0)
+        .unwrap()
+        .gradients;
     assert_eq!((plain.len(), found.len()), (5, 5));
     for bits in [weight_bits, bias_bits] {
         assert_eq!(bits(&plain, &model.off), bits(&found, &model.off));
@@ -173,7 +174,7 @@ fn parameters_without_a_block_keep_their_gradients() {
 #[test]
 fn a_missing_gradient_counts_as_zero_and_stays_missing() {
     let model = partial();
-    let kfac = model.observed(&config());
+    let mut kfac = model.observed(&config());
     let bias = model.last.bias.as_ref().unwrap().id;
     let without = || {
         let mut gradients = model.gradients(&batch(2));
@@ -181,10 +182,10 @@ fn a_missing_gradient_counts_as_zero_and_stays_missing() {
         (gradients, missing.unwrap().zeros_like())
     };
     let (gradients, _) = without();
-    let found = kfac.precondition(&model, gradients).unwrap();
+    let found = kfac.precondition(&model, gradients, 1.0).unwrap().gradients;
     let (mut gradients, zero) = without();
     gradients.register(bias, zero);
-    let expected = kfac.precondition(&model, gradients).unwrap();
+    let expected = kfac.precondition(&model, gradients, 1.0).unwrap().gradients;
     assert!(!has(&found, bias) && has(&expected, bias));
     for layer in [&model.off, &model.unbiased, &model.last] {
         assert_eq!(weight_bits(&found, layer), weight_bits(&expected, layer));
@@ -244,7 +245,7 @@ fn bad_gradients_are_refused_by_name() {
     let model = SPEC.model(1);
     let mut kfac = preconditioner(&config(), &model);
     let plain = || gradients(&model, &batch(1));
-    let error = kfac.precondition(&model, plain()).unwrap_err();
+    let error = kfac.precondition(&model, plain(), 1.0).unwrap_err();
     assert_eq!(error, StepError::NotObserved);
     assert!(error.to_string().contains("observe"), "{error}");
 
@@ -254,13 +255,13 @@ fn bad_gradients_are_refused_by_name() {
         let last = model.layers[1].weight.id;
         let gradient: Tensor<2> = gradients.remove(last).unwrap();
         gradients.register(last, gradient.slice_fill([0..1, 0..1], bad));
-        let error = kfac.precondition(&model, gradients).unwrap_err();
+        let error = kfac.precondition(&model, gradients, 1.0).unwrap_err();
         let (quantity, layer) = (Quantity::Gradient, Some("layers.1".to_owned()));
         assert_eq!(error, StepError::NonFinite { quantity, layer });
     }
 
     let huge = of_values(&model.clone().map(&mut Scale(1e307)));
-    let error = kfac.precondition(&model, huge).unwrap_err();
+    let error = kfac.precondition(&model, huge, 1.0).unwrap_err();
     let StepError::NonFinite { quantity, .. } = error else {
         panic!("{error:?}")
     };
@@ -268,10 +269,10 @@ fn bad_gradients_are_refused_by_name() {
 
     let other = SPEC.model(1);
     let foreign = gradients(&other, &batch(1));
-    let error = kfac.precondition(&other, foreign).unwrap_err();
+    let error = kfac.precondition(&other, foreign, 1.0).unwrap_err();
     let parameter = "layers.0.weight".to_owned();
     assert_eq!(error, StepError::OtherParameter { parameter });
-    kfac.precondition(&model, plain()).unwrap();
+    kfac.precondition(&model, plain(), 1.0).unwrap();
 }
 
 /// Makes all parameters larger.
@@ -296,7 +297,7 @@ fn faults_are_told_before_anything_is_made() {
                 .with_statistics_cap(1.0)
                 .with_chunk_size(0)
         })
-        .with_norm_constraint(Some(-1.0))
+        .with_kl_clip(Some(-1.0))
         .map_curvature(|c| {
             c.with_eigenvalues(Eigenvalues::BatchMean)
                 .with_fisher(FisherEstimate::Exact)
@@ -311,7 +312,7 @@ fn faults_are_told_before_anything_is_made() {
         "lambda is 0",
         "statistics_cap is 1",
         "chunk_size is 0",
-        "norm_constraint is -1",
+        "kl_clip is -1",
         "inverse_period is 10, expected a multiple of statistics_period 3",
         "eigenvalues are corrected",
         "eigenvalues are batch_mean",

@@ -10,9 +10,9 @@ use burn::{
     },
 };
 use kfac::{
-    Batch, Bernoulli, Categorical, CategoricalSequence, FisherEstimate, Gaussian, Likelihood, Loss,
-    Network, PreconditionerConfig, PredictiveDistribution, RandomStream, StepError, Tape, Weighted,
-    curvature::FisherEstimator,
+    Batch, Bernoulli, Categorical, CategoricalSequence, CrossEntropy, FisherEstimate, Gaussian,
+    Likelihood, Loss, Network, PreconditionerConfig, PredictiveDistribution, RandomStream,
+    StepError, Tape, Weighted, curvature::FisherEstimator,
 };
 use proptest::prelude::*;
 
@@ -72,6 +72,79 @@ fn the_gradient_is_the_slope_of_the_loss() {
         &outputs,
         &(classes([4], 3, 4), weights),
     );
+}
+
+#[test]
+fn softened_targets_are_rows_of_probabilities_and_weights() {
+    let outputs = normal([4, 3], 1);
+    let labels = Tensor::<1, Int>::from_data([2, 0, -1, 1], &Device::default());
+    let loss = CrossEntropy::new()
+        .with_smoothing(0.3)
+        .with_class_weights(vec![2.0, 0.0, 0.5])
+        .with_ignored(-1);
+    let rows = of(&[[0.05, 0.05, 0.4], [1.6, 0.2, 0.2], [0.0; 3], [0.0; 3]]);
+    assert_slope(&loss, &outputs, &labels);
+    let of_rows = |rows: &Tensor<2>| {
+        let value = Loss::value(&Categorical, outputs.clone(), rows.clone());
+        let gradient = Loss::gradient(&Categorical, outputs.clone(), rows.clone());
+        let empirical = Loss::empirical_gradient(&Categorical, outputs.clone(), rows.clone());
+        let rooted = Loss::root_weighted(&Categorical, outputs.clone(), rows);
+        [value.unsqueeze_dim(1), gradient, empirical, rooted]
+    };
+    let found = [
+        loss.value(outputs.clone(), labels.clone()).unsqueeze_dim(1),
+        loss.gradient(outputs.clone(), labels.clone()),
+        loss.empirical_gradient(outputs.clone(), labels.clone()),
+        loss.root_weighted(outputs.clone(), &labels),
+    ];
+    for (found, expected) in found.iter().zip(of_rows(&rows)) {
+        assert_close("labels", &dense(found), &dense(&expected), ROUNDING);
+    }
+    // Rows of probabilities have the mean weight of their classes.
+    let soft = of(&[[0.5, 0.0, 0.5], [0.2, 0.3, 0.5], [0.0; 3], [0.0, 0.0, 2.0]]);
+    assert_slope(&loss, &outputs, &soft);
+    let weights = [1.25, 0.65, 0.0, 0.5];
+    let sums = Loss::root_weighted(&loss, outputs.ones_like(), &soft).slice_dim(1, 0..1);
+    for ((weight, sum), root) in weights
+        .iter()
+        .zip([1.0, 1.0, 0.0, 2.0])
+        .zip(host::to_vec(&sums))
+    {
+        assert_near("√w", root, f64::sqrt(weight * sum), ROUNDING);
+    }
+    // Without settings it is the plain loss.
+    let plain = CrossEntropy::new();
+    let labels = classes([4], 3, 4);
+    let value = |loss: &dyn Loss<Tensor<2>, Tensor<1, Int>>| {
+        dense(&loss.value(outputs.clone(), labels.clone()).unsqueeze_dim(1))
+    };
+    assert_close("plain", &value(&plain), &value(&Categorical), ROUNDING);
+}
+
+#[test]
+fn settings_and_labels_that_a_cross_entropy_cannot_have_are_refused() {
+    let outputs = normal([2, 3], 1);
+    let labels = |labels: [i64; 2]| Tensor::<1, Int>::from_data(labels, &Device::default());
+    let refused = |loss: CrossEntropy, found: [i64; 2]| loss.check(&outputs, &labels(found));
+    let new = CrossEntropy::new;
+    assert_eq!(refused(new().with_ignored(-1), [-1, 2]), Ok(()));
+    let class = StepError::ClassOutOfRange {
+        class: -1,
+        classes: 3,
+    };
+    assert_eq!(refused(new(), [-1, 2]), Err(class));
+    for loss in [
+        new().with_smoothing(1.0),
+        new().with_smoothing(f64::NAN),
+        new().with_class_weights(vec![1.0, 2.0]),
+        new().with_class_weights(vec![1.0, -2.0, 0.0]),
+    ] {
+        let found = refused(loss, [0, 1]);
+        assert!(
+            matches!(found, Err(StepError::LossSetting { .. })),
+            "{found:?}"
+        );
+    }
 }
 
 /// Central differences of gradients of order one with step 1e-5: truncation and rounding are both near 1e-10.

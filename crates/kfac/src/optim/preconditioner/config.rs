@@ -39,7 +39,8 @@ pub struct PreconditionerConfig {
     /// makes it shorter.
     #[config(default = 1e-2)]
     pub lambda: f64,
-    /// κ of the KL clip: the most that a plain step of the learning rate may have as its squared Fisher norm.
+    /// κ of the KL clip: the most that a plain step of the largest learning rate may have as its squared Fisher
+    /// norm; that of a smaller rate may have as much less.
     ///
     /// Above 0, default 1e-3; `None` is no bound. As `F̃ D = g` for the natural gradient `D`, the step
     /// `−α D` has the squared Fisher norm `α² Dᵀ g`, the damping included: twice the Kullback-Leibler divergence

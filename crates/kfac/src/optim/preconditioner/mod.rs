@@ -3,6 +3,7 @@
 mod adapt;
 mod config;
 mod observe;
+mod recorded;
 mod report;
 mod state;
 
@@ -21,6 +22,7 @@ use crate::{
     network::{Layers, ParameterTable, ParameterVector},
 };
 pub use config::PreconditionerConfig;
+pub use recorded::Reduction;
 pub use report::{ObserveReport, PreconditionReport, Preconditioned};
 pub(in crate::optim) use state::PreconditionerState;
 
@@ -34,11 +36,12 @@ pub(in crate::optim) use state::PreconditionerState;
 /// # Definition
 ///
 /// ```text
-/// D = ν F̃⁻¹ g      ν = min(1, √(κ / (α² gᵀ F̃⁻¹ g)))
+/// D = ν F̃⁻¹ g      ν = min(1, √(κ / (α̂² gᵀ F̃⁻¹ g)))
 /// ```
 ///
-/// with g the gradient of the layers' parameters, F̃ their approximate Fisher, damped by λ, α the learning
-/// rate and κ the KL clip; ν is one without it. The gradient of a parameter that no block covers stays as it
+/// with g the gradient of the layers' parameters, F̃ their approximate Fisher, damped by λ, α̂ the largest learning
+/// rate so far and κ the KL clip; ν is one without it. So a plain step of the rate α has a squared Fisher norm of at
+/// most `κ (α / α̂)²`: a schedule that lowers the rate shortens the steps also where they are clipped. The gradient of a parameter that no block covers stays as it
 /// is: such parameters are allowed by [`CoveragePolicy::Report`](crate::CoveragePolicy::Report), and the
 /// parameter table says which these are.
 ///
@@ -133,7 +136,7 @@ impl<L> Preconditioner<L> {
     /// `d_in d_out (d_in + d_out)` multiply-adds a layer, see
     /// [`FisherInverse::multiply`].
     pub fn precondition<M: Module>(
-        &self,
+        &mut self,
         model: &M,
         mut gradients: GradientsParams,
         rate: f64,
@@ -150,13 +153,15 @@ impl<L> Preconditioner<L> {
         let natural = inverse.multiply_layers(layers, &gradient)?;
         layers.check_finite(&natural, Quantity::PreconditionedGradient)?;
         let squared_fisher_norm = squared_fisher_norm(&natural, &gradient)?;
-        let nu = self.nu(rate, squared_fisher_norm);
+        let largest = self.state.largest_rate.max(rate);
+        let nu = self.nu(largest, squared_fisher_norm);
         let preconditioned = if nu < 1.0 {
             natural.scaled(nu)
         } else {
             natural
         };
         layers.replace_gradients(model, &mut gradients, &preconditioned);
+        self.state.largest_rate = largest;
         Ok(Preconditioned {
             gradients,
             report: PreconditionReport {
@@ -170,7 +175,7 @@ impl<L> Preconditioner<L> {
         })
     }
 
-    /// `ν = min(1, √(κ / (α² gᵀ F̃⁻¹ g)))`.
+    /// `ν = min(1, √(κ / (α̂² gᵀ F̃⁻¹ g)))`.
     fn nu(&self, rate: f64, squared_fisher_norm: f64) -> f64 {
         match self.config.kl_clip {
             Some(kappa) if rate * rate * squared_fisher_norm > kappa => {

@@ -241,7 +241,7 @@ impl<L> Preconditioner<L> {
     }
 
     /// The observation under way, or the next one.
-    fn observation(&self) -> Observation {
+    pub(super) fn observation(&self) -> Observation {
         let number = self.state.observations + 1;
         let lambda = self.lambda_of(number);
         Observation {

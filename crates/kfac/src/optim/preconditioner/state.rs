@@ -20,6 +20,8 @@ pub(in crate::optim) struct PreconditionerState {
     pub(super) gathering: Option<Gathering>,
     /// λ for the observation under way, or the next one.
     pub(super) lambda: LambdaState,
+    /// The largest learning rate so far.
+    pub(super) largest_rate: f64,
     /// The observation after which λ was last worked out.
     pub(super) judged: u64,
 }
@@ -34,6 +36,7 @@ impl PreconditionerState {
             unreached: Vec::new(),
             gathering: None,
             lambda,
+            largest_rate: 0.0,
             judged: 0,
         }
     }

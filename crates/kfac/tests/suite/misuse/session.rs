@@ -318,7 +318,7 @@ fn preconditioner_config(draw: &mut Draw) -> PreconditionerConfig {
     let constraint = draw.chance(50).then(|| draw.setting(1e-2));
     PreconditionerConfig { curvature, ..start }
         .with_lambda(draw.setting(1e-2))
-        .with_norm_constraint(constraint)
+        .with_kl_clip(constraint)
 }
 
 fn extensions(draw: &mut Draw) -> Extensions {
@@ -452,7 +452,7 @@ fn precondition<M, T, L>(
         } else {
             begin(log, "precondition");
             let gradients = any_gradients(draw, &model);
-            end(log, front.precondition(&model, gradients));
+            end(log, front.precondition(&model, gradients, 1.0));
         }
     }
     let _ = (front.repairs().len(), front.unreached().len());

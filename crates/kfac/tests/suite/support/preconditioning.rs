@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use kfac::{
-    Batch, DampingScheme, Eigenvalues, FisherEstimate, Gaussian, Preconditioner,
+    Batch, CoveragePolicy, DampingScheme, Eigenvalues, FisherEstimate, Gaussian, Preconditioner,
     PreconditionerConfig,
 };
 
@@ -14,7 +14,13 @@ pub(crate) const LAMBDA: f64 = 0.01;
 pub(crate) fn config() -> PreconditionerConfig {
     PreconditionerConfig::new()
         .with_lambda(LAMBDA)
-        .map_curvature(|c| c.with_fisher(FisherEstimate::Exact))
+        .with_kl_clip(None)
+        .map_curvature(|c| {
+            c.with_fisher(FisherEstimate::Exact)
+                .with_statistics_period(1)
+                .with_initial_refreshes(1)
+                .with_coverage(CoveragePolicy::Report)
+        })
 }
 
 pub(crate) fn exact_damping() -> PreconditionerConfig {
