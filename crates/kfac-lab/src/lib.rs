@@ -28,3 +28,8 @@ mod text_table;
 pub mod train;
 pub mod verdict;
 pub mod version;
+
+/// Compiles the examples of the repository's README, which the library's package does not have.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -67,6 +67,8 @@ mod moving_average;
 mod network;
 mod optim;
 mod random;
+#[cfg(feature = "train")]
+pub mod train;
 mod workers;
 
 pub use blocks::{FactorAction, FactorRepair, InverseMethod, KroneckerFactors, ScaleShiftBlock};
@@ -93,7 +95,7 @@ pub use optim::{
 };
 pub use random::RandomStream;
 
-/// Compiles the example of the README.
+/// Runs the examples of the crate's README.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -11,6 +11,13 @@ macro_rules! example {
     };
 }
 
+#[cfg(feature = "train")]
+example!(learner_kfac, "../../examples/learner_kfac.rs");
+#[cfg(feature = "train")]
+example!(
+    learner_preconditioner,
+    "../../examples/learner_preconditioner.rs"
+);
 example!(language_model, "../../examples/language_model.rs");
 example!(loss_at_run_time, "../../examples/loss_at_run_time.rs");
 example!(low_rank_adapter, "../../examples/low_rank_adapter.rs");
@@ -101,4 +108,29 @@ fn a_loss_of_each_name_is_trained_and_others_are_refused() {
     }
     let error = loss_at_run_time::train("poisson").unwrap_err().to_string();
     assert!(error.starts_with("the loss is `poisson`"), "{error}");
+}
+
+/// Less than chance, which has a loss of `ln 8`.
+#[cfg(feature = "train")]
+const LEARNED: f64 = 1.0;
+
+#[test]
+#[cfg(feature = "train")]
+fn a_learner_trains_by_kfac_and_logs_what_it_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let loss = learner_kfac::train(folder.path()).unwrap();
+    assert!(loss < LEARNED, "{loss}");
+    let logged = std::fs::read_to_string(folder.path().join("train/epoch-1/K-FAC_Lambda.log"));
+    assert!(logged.unwrap().starts_with("150,1\n"));
+    assert!(folder.path().join("checkpoint/model-5.bpk").exists());
+}
+
+#[test]
+#[cfg(feature = "train")]
+fn a_learner_trains_behind_the_preconditioner() {
+    let folder = tempfile::tempdir().unwrap();
+    let loss = learner_preconditioner::train(folder.path()).unwrap();
+    assert!(loss < LEARNED, "{loss}");
+    let logged = std::fs::read_to_string(folder.path().join("train/epoch-1/K-FAC_Clipped.log"));
+    assert!(logged.unwrap().starts_with("1,1\n"));
 }

@@ -25,6 +25,8 @@ mod independence;
 mod invariance;
 mod layer_sums;
 mod layers;
+#[cfg(feature = "train")]
+mod learner;
 mod likelihood;
 mod misuse;
 mod model;

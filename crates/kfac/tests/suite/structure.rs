@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The modules in their order: each may use those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "error",
     "clock",
     "workers",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 15] = [
     "curvature",
     "engine",
     "optim",
+    "train",
 ];
 
 /// The modules of a crate: the file of each, the names that it re-exports, and what it imports.
