@@ -89,13 +89,15 @@ impl PatchGeometry {
     /// Whether [`patch_moments`](Self::patch_moments) is cheaper than making the patches.
     ///
     /// Where kernels hardly overlap there are as many distances as pairs of offsets, and small products
-    /// are slow.
+    /// are slow. A single offset needs no patches made.
     pub(super) fn shares_products(&self, input: &Tensor<5>, groups: usize) -> bool {
-        let channels = input.dims()[1] / groups;
+        let [n, channels, _, _, width] = input.dims();
+        let channels = channels / groups;
         let distances: usize = self.lags(input).iter().map(Vec::len).product();
-        let by_distance = distances.div_ceil(2) * channels * (channels + SMALL_PRODUCT);
+        let summed_at_once = n * width.div_ceil(self.axes[2].step());
+        let product = channels * (channels + SMALL_PRODUCT) + CALL / summed_at_once.max(1);
         let elements = channels * self.offsets();
-        by_distance < elements * (elements + COPY)
+        self.offsets() > 1 && distances.div_ceil(2) * product < elements * (elements + COPY)
     }
 
     fn lags(&self, input: &Tensor<5>) -> [Vec<Lag>; 3] {
@@ -104,11 +106,14 @@ impl PatchGeometry {
     }
 }
 
-/// What a product of few channels costs beside its multiply-adds, in multiply-adds for each channel.
-const SMALL_PRODUCT: usize = 32;
+/// What a product costs beside its multiply-adds, in multiply-adds for each channel that it reads.
+const SMALL_PRODUCT: usize = 16;
+
+/// What calling a product costs, in multiply-adds.
+const CALL: usize = 50_000;
 
 /// What making an element of a patch costs, in multiply-adds.
-const COPY: usize = 32;
+const COPY: usize = 64;
 
 impl PatchAxis {
     /// All pairs of kernel offsets at which some output reads two inputs out of so many.
