@@ -1,4 +1,4 @@
-//! The middle of some values.
+//! The middle of some values, and how far they spread.
 
 /// The median, between the two middle ones where their number is even; NaN for none.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -12,9 +12,24 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
+/// The mean and the standard deviation, which is zero for a single value.
+pub(crate) fn mean_and_deviation(values: &[f64]) -> [f64; 2] {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares = values.iter().map(|value| (value - mean) * (value - mean));
+    [mean, (squares.sum::<f64>() / (n - 1.0).max(1.0)).sqrt()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn means_and_deviations() {
+        let [mean, deviation] = mean_and_deviation(&[1.0, 2.0, 3.0]);
+        assert!((mean - 2.0).abs() < 1e-15 && (deviation - 1.0).abs() < 1e-15);
+        assert!(mean_and_deviation(&[4.0])[1].abs() < 1e-15);
+    }
 
     #[test]
     fn medians() {

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::options::KfacArguments;
 use crate::{
-    methods::{FirstOrderConfig, FirstOrderOptimizer, MethodConfig, RateSchedule},
+    methods::{FirstOrderConfig, FirstOrderOptimizer, LbfgsConfig, MethodConfig, RateSchedule},
     task::Task,
 };
 
@@ -26,6 +26,8 @@ pub(super) enum Optimizer {
     AdamW,
     /// Muon for the matrices, AdamW for all else
     Muon,
+    /// L-BFGS, 20 iterations on each batch: for large ones
+    Lbfgs,
     /// K-FAC in front of SGD with momentum
     PreconditionedSgd,
     /// K-FAC in front of AdamW
@@ -65,6 +67,7 @@ impl Optimizer {
             Self::Nag => &[0.01, 0.02, 0.005, 0.05],
             Self::Adam | Self::AdamW | Self::PreconditionedAdamW => &[0.001, 0.003, 0.01, 0.0003],
             Self::Muon => &[0.02, 0.01, 0.05, 0.005],
+            Self::Lbfgs => &[1.0, 0.5, 0.2, 0.1],
             Self::PreconditionedSgd => &[0.1, 0.03, 0.3, 0.01],
         }
     }
@@ -101,6 +104,11 @@ impl Optimizer {
             Self::Adam => MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::Adam)),
             Self::AdamW => MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::AdamW)),
             Self::Muon => MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::Muon)),
+            Self::Lbfgs => MethodConfig::Lbfgs(LbfgsConfig {
+                rate,
+                schedule: of.schedule,
+                iterations: 20,
+            }),
             Self::PreconditionedSgd => front(sgd),
             Self::PreconditionedAdamW => front(FirstOrderOptimizer::AdamW),
         }

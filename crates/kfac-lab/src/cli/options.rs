@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is trained, on what, and where the run goes.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArguments {
     /// What to train
     #[arg(value_enum, default_value_t = TaskName::Curves)]

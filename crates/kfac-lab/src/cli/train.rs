@@ -1,5 +1,7 @@
 //! `kfac train`.
 
+use std::path::Path;
+
 use anyhow::Result;
 use kfac::BatchSchedule;
 use serde::Serialize;
@@ -18,7 +20,8 @@ use crate::{
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, TrainOptions, train,
+        Augmentation, CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, Seeds, TrainOptions,
+        output_folder, train,
     },
     version::{VERSIONS, Versions},
 };
@@ -27,13 +30,14 @@ use crate::{
 ///
 /// The folder gets config.json (all that is needed to repeat the run), steps.jsonl (every quantity
 /// of every step), error and objective against iterations and seconds as SVG, and the final weights.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   kfac train                                  K-FAC on CURVES, nothing to set
   kfac train mnist --iterations 300           after `data/fetch mnist`
   kfac train fashion --optimizer adam --seconds 60
   kfac train curves --batch 1000:500          1000 cases first, all of them in iteration 500
-  kfac train digits --lambda 1 --inverse-method eigen")]
+  kfac train digits --lambda 1 --inverse-method eigen
+  kfac train fashion-lenet --optimizer preconditioned-sgd --epochs 10 --seeds 3")]
 pub(super) struct TrainArguments {
     #[command(flatten)]
     run: RunArguments,
@@ -46,6 +50,9 @@ pub(super) struct TrainArguments {
     /// Train for so many epochs, with batches of one size and a schedule of the learning rate
     #[arg(long, value_name = "N", value_parser = count::<u64>(), conflicts_with_all = ["iterations", "seconds"])]
     epochs: Option<u64>,
+    /// Train with so many seeds, one after another
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count::<u16>())]
+    seeds: u16,
     /// Stop after so many seconds of training [default for the others: 60]
     #[arg(long, value_name = "S", value_parser = positive)]
     seconds: Option<f64>,
@@ -151,18 +158,68 @@ fn arguments() -> Vec<String> {
 impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
+        let first = self.run.seed;
+        let seeds = first..first + u64::from(self.seeds);
+        let name = self.run_name();
+        if seeds.clone().count() == 1 {
+            let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
+            let outcome = self.trained(&mut folder)?;
+            say(&outcome.summary);
+            say(format_args!("run folder: {}", folder.path().display()));
+            return Ok(());
+        }
+        let all = output_folder(self.run.out.as_deref(), &name)?;
+        let mut outcomes = Vec::new();
+        for seed in seeds {
+            let mut folder = RunFolder::create(Some(&all.join(format!("seed-{seed}"))), "")?;
+            outcomes.push(self.with_seed(seed).trained(&mut folder)?);
+        }
+        self.draw_seeds(&outcomes, &all)?;
+        say(Seeds(&outcomes));
+        say(format_args!("run folder: {}", all.display()));
+        Ok(())
+    }
+
+    fn with_seed(&self, seed: u64) -> Self {
+        let mut arguments = self.clone();
+        arguments.run.seed = seed;
+        arguments
+    }
+
+    fn run_name(&self) -> String {
+        let task = self.run.task();
+        let method = self.method(&task, RateSchedule::CONSTANT);
+        format!("{}-{}", task.label(), method.name())
+    }
+
+    fn trained(&self, folder: &mut RunFolder) -> Result<Outcome> {
         let task = self.kfac.task(self.run.task());
         let mut data = self.run.load(&task)?;
         if let Some(fraction) = self.hold_out {
             data.hold_out(fraction);
         }
         let options = self.options(task, data.train.len());
-        let name = format!("{}-{}", options.task.label(), options.method.name());
-        let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
-        let outcome = run(&options, &data, &mut folder)?;
-        say(&outcome.summary);
-        say(format_args!("run folder: {}", folder.path().display()));
-        Ok(())
+        run(&options, &data, folder)
+    }
+
+    /// The curves of all seeds in one picture of each quantity.
+    fn draw_seeds(&self, outcomes: &[Outcome], folder: &Path) -> Result<()> {
+        let seeds = self.run.seed..;
+        let plotted = outcomes.iter().zip(seeds).map(|(outcome, seed)| Plotted {
+            label: format!("seed {seed}"),
+            emphasis: Emphasis::Main,
+            steps: &outcome.steps,
+        });
+        let plotted: Vec<Plotted<'_>> = plotted.collect();
+        let Some(Outcome { summary, .. }) = outcomes.first() else {
+            return Ok(());
+        };
+        let captions = Captions {
+            title: format!("{}: {}", self.run.task().label(), summary.method),
+            subtitle: format!("{}, {} seeds", summary.data, outcomes.len()),
+            error_name: summary.error_name,
+        };
+        charts::write(folder, &captions, &plotted)
     }
 
     fn options(&self, task: Task, cases: usize) -> TrainOptions {

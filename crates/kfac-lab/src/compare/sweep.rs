@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
+    median::mean_and_deviation,
     text_table::NumberTable,
     train::{Evaluation, StepRecord},
 };
@@ -77,14 +78,12 @@ impl Setting {
 
     /// The mean accuracy at the end, and its standard deviation over the seeds.
     fn accuracy(&self) -> Option<(f64, f64)> {
-        let mean = self.curve().last()?.accuracy;
+        self.curve().last()?;
         let last = |run: &Vec<StepRecord>| run.last().and_then(|step| step.evaluation);
-        let squares = self.runs.iter().filter_map(last).map(|last| {
-            let deviation = 1.0 - last.test_error - mean;
-            deviation * deviation
-        });
-        let degrees = (self.runs.len() - 1).max(1) as f64;
-        Some((mean, (squares.sum::<f64>() / degrees).sqrt()))
+        let accuracies = self.runs.iter().filter_map(last);
+        let accuracies: Vec<f64> = accuracies.map(|last| 1.0 - last.test_error).collect();
+        let [mean, deviation] = mean_and_deviation(&accuracies);
+        Some((mean, deviation))
     }
 
     /// When the mean accuracy first was no lower than a target.

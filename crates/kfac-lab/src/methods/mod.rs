@@ -2,6 +2,7 @@
 
 mod first_order;
 mod gradients;
+mod lbfgs;
 mod nesterov;
 mod rate;
 
@@ -21,6 +22,8 @@ use crate::{
 use first_order::FirstOrder;
 pub use first_order::{FirstOrderConfig, FirstOrderOptimizer};
 use gradients::MeanGradients;
+use lbfgs::Lbfgs;
+pub use lbfgs::LbfgsConfig;
 use nesterov::Nesterov;
 pub use rate::{RateForm, RateSchedule};
 
@@ -39,6 +42,8 @@ pub enum MethodConfig {
         /// The optimizer behind it.
         behind: FirstOrderConfig,
     },
+    /// Burn's L-BFGS.
+    Lbfgs(LbfgsConfig),
     /// Nesterov's accelerated gradient with the schedule of Sutskever et al. (2013).
     Nag {
         /// Learning rate.
@@ -59,6 +64,7 @@ impl MethodConfig {
             Self::Preconditioned { behind, .. } => {
                 format!("preconditioned-{}", behind.optimizer.name())
             }
+            Self::Lbfgs(_) => "lbfgs".to_owned(),
             Self::Nag { .. } => "nag".to_owned(),
         }
     }
@@ -71,6 +77,7 @@ impl MethodConfig {
                 InverseStructure::BlockTridiagonal => "K-FAC, block-tridiagonal".to_owned(),
             },
             Self::FirstOrder(config) => config.label(),
+            Self::Lbfgs(config) => format!("L-BFGS {}", config.rate),
             Self::Preconditioned { kfac, behind } => {
                 let name = match kfac.curvature.eigenvalues {
                     Eigenvalues::Kronecker => "K-FAC",
@@ -88,7 +95,10 @@ impl MethodConfig {
     pub fn schedule(&self, task: &Task) -> BatchSchedule {
         match self {
             Self::Kfac(_) => task.schedule,
-            Self::FirstOrder(_) | Self::Preconditioned { .. } | Self::Nag { .. } => {
+            Self::FirstOrder(_)
+            | Self::Preconditioned { .. }
+            | Self::Lbfgs(_)
+            | Self::Nag { .. } => {
                 let cases = task.first_order_batch;
                 BatchSchedule::Fixed { cases }
             }
@@ -100,6 +110,7 @@ impl MethodConfig {
         match self {
             Self::Kfac(config) => config.l2,
             Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => config.l2(),
+            Self::Lbfgs(_) => 0.0,
             Self::Nag { l2, .. } => *l2,
         }
     }
@@ -124,6 +135,7 @@ impl MethodConfig {
                 let kfac = Some(Box::new(kfac));
                 Method::FirstOrder(Box::new(behind.start(model, gradients(), kfac)?))
             }
+            Self::Lbfgs(config) => Method::Lbfgs(Box::new(config.start(gradients())?)),
             Self::Nag {
                 rate,
                 max_momentum,
@@ -139,6 +151,8 @@ pub enum Method {
     Kfac(Box<Kfac<Distribution>>),
     /// One of Burn's optimizers, with K-FAC in front or without.
     FirstOrder(Box<FirstOrder>),
+    /// Burn's L-BFGS.
+    Lbfgs(Box<Lbfgs>),
     /// Nesterov's accelerated gradient.
     Nesterov(Nesterov),
 }
@@ -173,6 +187,7 @@ impl Method {
                 })
             }
             Self::FirstOrder(method) => method.step(model, batch),
+            Self::Lbfgs(method) => method.step(model, batch),
             Self::Nesterov(method) => method.step(model, batch),
         }
     }
@@ -181,7 +196,7 @@ impl Method {
     /// model is at the point where the next gradient is taken.
     pub fn iterate(&self, model: &Model) -> Model {
         match self {
-            Self::Kfac(_) | Self::FirstOrder(_) => model.clone(),
+            Self::Kfac(_) | Self::FirstOrder(_) | Self::Lbfgs(_) => model.clone(),
             Self::Nesterov(method) => method.iterate(model),
         }
     }
@@ -190,7 +205,7 @@ impl Method {
     pub fn average(&self, model: &Model) -> Option<Model> {
         match self {
             Self::Kfac(kfac) => kfac.averaged_model(model),
-            Self::FirstOrder(_) | Self::Nesterov(_) => None,
+            Self::FirstOrder(_) | Self::Lbfgs(_) | Self::Nesterov(_) => None,
         }
     }
 }

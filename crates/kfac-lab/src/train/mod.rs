@@ -6,6 +6,7 @@ mod best;
 mod evaluate;
 mod progress;
 mod record;
+mod seeds;
 mod summary;
 
 use std::{
@@ -31,6 +32,7 @@ use best::Best;
 pub use evaluate::Evaluation;
 use progress::Progress;
 pub use record::{RunFolder, StepRecord, output_folder};
+pub use seeds::Seeds;
 pub use summary::Summary;
 
 /// A training run to be made.
