@@ -30,25 +30,43 @@ pub struct Captions {
 }
 
 /// File name, caption and value of a vertical axis.
-type Quantity<'a> = (&'a str, &'a str, fn(&Evaluation) -> f64);
+type Quantity<'a> = (&'a str, &'a str, fn(&Evaluation) -> Option<f64>);
 
 /// Name and position of a horizontal axis.
-type Axis = (&'static str, fn(&StepRecord) -> f64);
+type Axis = (&'static str, fn(&StepRecord) -> Option<f64>);
 
-/// Writes error and objective against iterations and against seconds, four SVG files; none for a
-/// quantity that is zero throughout.
+/// Writes error and objective of the training cases, and error and loss of the test cases, against iterations or
+/// epochs and against seconds, as SVG files; none for a quantity that is zero throughout.
 ///
 /// # Errors
 /// Where a file cannot be written.
 pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result<()> {
-    let error_name = format!("training {}", captions.error_name);
-    let quantities: [Quantity<'_>; 2] = [
-        ("error", &error_name, |e| e.train_error),
-        ("objective", "training objective", |e| e.train_objective),
+    let names = ["training", "test"].map(|of| format!("{of} {}", captions.error_name));
+    let quantities: [Quantity<'_>; 4] = [
+        ("error", &names[0], |e| Some(e.train_error)),
+        ("objective", "training objective", |e| {
+            Some(e.train_objective)
+        }),
+        ("test-error", &names[1], |e| Some(e.test_error)),
+        ("test-loss", "test loss", |e| e.test_loss),
     ];
+    let in_epochs = runs
+        .iter()
+        .flat_map(|run| run.steps)
+        .any(|step| step.epoch.is_some());
     let axes: [Axis; 2] = [
-        ("iterations", |step| step.iteration as f64),
-        ("seconds", |step| step.seconds),
+        if in_epochs {
+            ("epochs", |step| {
+                if step.iteration == 0 {
+                    Some(0.0)
+                } else {
+                    step.epoch
+                }
+            })
+        } else {
+            ("iterations", |step| Some(step.iteration as f64))
+        },
+        ("seconds", |step| Some(step.seconds)),
     ];
     for (quantity, y, value) in quantities {
         for (axis, position) in axes {
@@ -58,7 +76,7 @@ pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result
                 points: run
                     .steps
                     .iter()
-                    .filter_map(|step| Some((position(step), value(step.evaluation.as_ref()?))))
+                    .filter_map(|step| Some((position(step)?, value(step.evaluation.as_ref()?)?)))
                     .collect(),
             };
             let chart = Chart {

@@ -32,12 +32,13 @@ pub enum TaskName {
     /// Autoencoder of 8x8 digits, 64-40-20-6-...: embedded
     DigitsAutoencoder,
     /// Convolutional classifier (LeNet, also: convnet) of Fashion-MNIST: an embedded part, all with --full
-    #[value(alias = "convnet")]
+    #[value(aliases = ["convnet", "lenet"])]
     FashionLenet,
     /// Transformer encoder that classifies Fashion-MNIST: an embedded part, all with --full
+    #[value(alias = "encoder")]
     FashionEncoder,
     /// Residual network with 20 layers that classifies Fashion-MNIST: an embedded part, all with --full
-    #[value(name = "fashion-resnet20")]
+    #[value(name = "fashion-resnet20", alias = "resnet20")]
     FashionResnet20,
 }
 
@@ -347,6 +348,11 @@ impl Task {
             test: Rows::new(set.test, self.targets, d_out),
             held_out: None,
         })
+    }
+
+    /// Whether it is one of the classifiers that are usually trained on mini-batches.
+    pub fn is_classifier(&self) -> bool {
+        !matches!(self.architecture, Architecture::Dense { .. })
     }
 
     /// The name as it is typed.

@@ -3,6 +3,7 @@
 mod contestant;
 mod flops;
 mod report;
+mod statistics;
 mod table;
 
 use std::time::Instant;
@@ -25,6 +26,7 @@ use crate::{
 use contestant::Contestant;
 use report::Measured;
 pub use report::{BatchBench, Bench, MethodBench, PhaseBench};
+pub use statistics::{Kind, StatisticsBench, StatisticsCost};
 
 /// Rows and columns of the matrix product that rates are compared with.
 const PRODUCT: usize = 2048;
@@ -46,7 +48,8 @@ pub struct BenchOptions {
     pub precision: Precision,
 }
 
-/// Measures SGD with momentum and K-FAC with both inverses, step by step in turn.
+/// Measures SGD with momentum and K-FAC with both inverses, step by step in turn; of classifiers, which are trained
+/// on mini-batches, what K-FAC costs in front of another optimizer.
 ///
 /// # Errors
 /// Where a batch is larger than the training set, or a step is refused.
@@ -60,9 +63,14 @@ pub fn run(options: &BenchOptions, data: &TaskData) -> Result<Bench> {
     }
     reserve_scratch()?;
     let sizes = options.batches.iter();
-    let batches = sizes
-        .map(|&size| bench_batch(options, data, size))
-        .collect::<Result<_>>()?;
+    let (mut batches, mut statistics) = (Vec::new(), Vec::new());
+    for &size in sizes {
+        if options.task.is_classifier() {
+            statistics.push(statistics::run(options, data, size)?);
+        } else {
+            batches.push(bench_batch(options, data, size)?);
+        }
+    }
     Ok(Bench {
         version: VERSIONS,
         task: options.task.name,
@@ -73,6 +81,7 @@ pub fn run(options: &BenchOptions, data: &TaskData) -> Result<Bench> {
         period: period(&options.kfac),
         rounds: options.rounds,
         batches,
+        statistics,
     })
 }
 

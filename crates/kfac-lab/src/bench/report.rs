@@ -4,7 +4,7 @@ use kfac::{Layers, Phase};
 use serde::Serialize;
 
 use super::{
-    BenchOptions,
+    BenchOptions, StatisticsBench,
     contestant::{Contestant, Sample},
     flops::{LayerFlops, StepFlops},
 };
@@ -33,6 +33,8 @@ pub struct Bench {
     pub rounds: usize,
     /// The figures of each size of the batch.
     pub batches: Vec<BatchBench>,
+    /// The same of classifiers: K-FAC in front of another optimizer.
+    pub statistics: Vec<StatisticsBench>,
 }
 
 /// The figures of one size of the batch.

@@ -14,11 +14,16 @@ impl fmt::Display for Bench {
             Precision::F64 => "f64",
         };
         writeln!(f, "{}, {precision}, {} threads", self.data, self.threads)?;
-        writeln!(
-            f,
-            "medians of {} rounds of {} steps; a phase's time is its mean over a round",
-            self.rounds, self.period
-        )?;
+        for statistics in &self.statistics {
+            write!(f, "medians of {} rounds\n\n{statistics}", self.rounds)?;
+        }
+        if !self.batches.is_empty() {
+            writeln!(
+                f,
+                "medians of {} rounds of {} steps; a phase's time is its mean over a round",
+                self.rounds, self.period
+            )?;
+        }
         self.batches
             .iter()
             .try_for_each(|batch| write!(f, "\n{batch}"))

@@ -10,6 +10,7 @@ use crate::{
     bench::{self, BenchOptions},
     files,
     say::say,
+    task::Task,
     train::output_folder,
 };
 
@@ -21,13 +22,14 @@ use crate::{
 #[command(after_help = "Examples:
   kfac bench mnist                      batches of 1000 and 4000
   kfac bench curves --batch 1000 --rounds 3
+  kfac bench lenet                      K-FAC in front of another optimizer; also resnet20, encoder
 
 Stop other work first: the figures are those of an idle machine.")]
 pub(super) struct BenchArguments {
     #[command(flatten)]
     run: RunArguments,
-    /// Cases of a batch, one table each
-    #[arg(long, value_name = "M", value_delimiter = ',', default_values_t = [1000, 4000], value_parser = count::<usize>())]
+    /// Cases of a batch, one table each [default: 1000,4000, of convolutional and transformer classifiers 256]
+    #[arg(long, value_name = "M", value_delimiter = ',', value_parser = count::<usize>())]
     batch: Vec<usize>,
     /// Rounds of one period, 20 steps, each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count::<u16>())]
@@ -37,12 +39,20 @@ pub(super) struct BenchArguments {
 }
 
 impl BenchArguments {
+    fn batches(&self, task: &Task) -> Vec<usize> {
+        match self.batch.as_slice() {
+            [] if task.is_classifier() => vec![256],
+            [] => vec![1000, 4000],
+            asked => asked.to_vec(),
+        }
+    }
+
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
         let task = self.kfac.task(self.run.task());
         let data = self.run.load(&task)?;
         let options = BenchOptions {
-            batches: self.batch.clone(),
+            batches: self.batches(&task),
             rounds: usize::from(self.rounds),
             kfac: self.kfac.config(&task, self.run.seed),
             seed: self.run.seed,

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{
     options::{KfacArguments, RunArguments},
+    sweep::SweepArguments,
     train::run,
     values::{count, positive},
 };
@@ -31,12 +32,13 @@ use crate::{
   kfac compare curves --seconds 120           K-FAC against four settings of NAG
   kfac compare digits --seconds 5 --rivals nag,adam,sgd
   kfac compare mnist --rivals kfac-jax,torch-nag,torch-adam
+  kfac compare fashion-lenet --full --epochs 10 --settings 4 --seeds 3
   kfac compare mnist --seconds 600 --rivals kfac-jax:500,torch-nag:0.02
 
 kfac-jax and PyTorch run in Python: `peers/install` installs them in peers/.venv.")]
 pub(super) struct CompareArguments {
     #[command(flatten)]
-    run: RunArguments,
+    pub(super) run: RunArguments,
     /// Seconds of training for each method, evaluations not counted
     #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = positive)]
     seconds: f64,
@@ -54,7 +56,9 @@ pub(super) struct CompareArguments {
     #[arg(long, value_name = "FOLDER", default_value = "peers")]
     peers: PathBuf,
     #[command(flatten)]
-    kfac: KfacArguments,
+    pub(super) sweep: SweepArguments,
+    #[command(flatten)]
+    pub(super) kfac: KfacArguments,
 }
 
 /// Where the problem is written for other programs, in the folder of the comparison.
@@ -63,6 +67,9 @@ const PROBLEM: &str = "problem";
 impl CompareArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
+        if let Some(epochs) = self.sweep.epochs {
+            return self.run_sweep(epochs);
+        }
         let task = self.kfac.task(self.run.task());
         let data = self.run.load(&task)?;
         let name = format!("{}-compare", task.label());

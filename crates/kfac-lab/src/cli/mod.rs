@@ -3,7 +3,9 @@
 mod bench;
 mod compare;
 mod export;
+mod optimizer;
 mod options;
+mod sweep;
 mod train;
 mod values;
 

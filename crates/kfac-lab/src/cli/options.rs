@@ -119,7 +119,7 @@ impl FromStr for ScheduleArgument {
 }
 
 /// K-FAC's settings; what is not given stays as the preset has it.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "K-FAC")]
 pub(super) struct KfacArguments {
     /// Whose settings to start from
@@ -223,6 +223,18 @@ impl KfacArguments {
             chunk_size: self.chunk.unwrap_or(preset.chunk_size),
             seed,
             ..preset
+        }
+    }
+
+    /// The same with eigenvalues corrected for each case, where nothing is said about them.
+    pub(super) fn corrected(&self) -> Self {
+        let eigenvalues = match self.eigenvalues {
+            Eigenvalues::Kronecker => Eigenvalues::PerCase,
+            corrected => corrected,
+        };
+        Self {
+            eigenvalues,
+            ..self.clone()
         }
     }
 

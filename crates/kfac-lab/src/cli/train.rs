@@ -1,18 +1,18 @@
 //! `kfac train`.
 
 use anyhow::Result;
-use clap::ValueEnum;
 use kfac::BatchSchedule;
 use serde::Serialize;
 
 use super::{
+    optimizer::{Circumstances, Optimizer},
     options::{KfacArguments, RunArguments, ScheduleArgument},
     values::{at_least_zero, count, fraction, momentum, positive},
 };
 use crate::{
     charts::{self, Captions, Plotted},
     initialise,
-    methods::{FirstOrderConfig, FirstOrderOptimizer, MethodConfig, RateForm, RateSchedule},
+    methods::{MethodConfig, RateForm, RateSchedule},
     plot::Emphasis,
     precision::Precision,
     say::say,
@@ -82,35 +82,13 @@ pub(super) struct TrainArguments {
     /// Weight decay: of adamw and muon decoupled, of the others a penalty [default: that of the task]
     #[arg(long, value_name = "DECAY", value_parser = at_least_zero, help_heading = "First-order methods")]
     weight_decay: Option<f64>,
-    /// Learning rate [default: sgd 0.05, nag 0.01, adam and adamw 0.001, muon 0.02, preconditioned-sgd 0.1,
-    /// preconditioned-adamw 0.001]
+    /// Learning rate [default: sgd 0.05, nag 0.01, adam, adamw and preconditioned-adamw 0.001, muon 0.02,
+    /// preconditioned-sgd 0.1]
     #[arg(long, value_name = "RATE", value_parser = positive, help_heading = "First-order methods")]
     learning_rate: Option<f64>,
     /// Momentum of sgd, and the largest of nag [default: 0.9, 0.99]
     #[arg(long, value_name = "MU", value_parser = momentum, help_heading = "First-order methods")]
     momentum: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Optimizer {
-    /// K-FAC
-    Kfac,
-    /// Stochastic gradient descent with momentum
-    Sgd,
-    /// Nesterov's accelerated gradient with Sutskever's schedule, the paper's baseline
-    Nag,
-    /// Adam
-    Adam,
-    /// Adam with decoupled weight decay
-    #[value(name = "adamw")]
-    AdamW,
-    /// Muon for the matrices, AdamW for all else
-    Muon,
-    /// K-FAC in front of SGD with momentum
-    PreconditionedSgd,
-    /// K-FAC in front of AdamW
-    #[value(name = "preconditioned-adamw")]
-    PreconditionedAdamW,
 }
 
 /// Seconds of a first-order run without a limit.
@@ -192,7 +170,7 @@ impl TrainArguments {
         let schedule = match (batch, self.epochs) {
             (Some(schedule), _) => schedule,
             (None, Some(_)) => BatchSchedule::Fixed { cases: EPOCH_BATCH },
-            (None, None) if self.optimizer == Optimizer::Kfac => task.schedule,
+            (None, None) if self.optimizer.is_second_order() => task.schedule,
             (None, None) => BatchSchedule::Fixed {
                 cases: task.first_order_batch,
             },
@@ -232,7 +210,7 @@ impl TrainArguments {
         };
         match self.optimizer {
             _ if asked != Limit::default() => asked,
-            Optimizer::Kfac => Limit {
+            _ if self.optimizer.is_second_order() => Limit {
                 iterations: Some(task.iterations),
                 ..asked
             },
@@ -244,7 +222,7 @@ impl TrainArguments {
     }
 
     fn evaluations(&self, limit: Limit, of_epoch: u64) -> EvaluateEvery {
-        let second_order = self.optimizer == Optimizer::Kfac;
+        let second_order = self.optimizer.is_second_order();
         match (self.evaluate_every, limit) {
             (Some(every), _) => EvaluateEvery::Iterations(every),
             (None, _) if self.epochs.is_some() => EvaluateEvery::Iterations(of_epoch),
@@ -263,44 +241,15 @@ impl TrainArguments {
     }
 
     fn method(&self, task: &Task, schedule: RateSchedule) -> MethodConfig {
-        let decay = self.weight_decay.unwrap_or(task.l2);
-        let first_order = |optimizer, rate| FirstOrderConfig {
-            optimizer,
-            rate: self.learning_rate.unwrap_or(rate),
+        let circumstances = Circumstances {
+            kfac: &self.kfac,
+            task,
             schedule,
-            decay,
+            decay: self.weight_decay,
+            momentum: self.momentum,
+            seed: self.run.seed,
         };
-        let sgd = FirstOrderOptimizer::Sgd {
-            momentum: self.momentum.unwrap_or(0.9),
-        };
-        let seed = self.run.seed;
-        let kfac = || Box::new(self.kfac.preconditioner(seed));
-        match self.optimizer {
-            Optimizer::Kfac => MethodConfig::Kfac(Box::new(self.kfac.config(task, seed))),
-            Optimizer::Sgd => MethodConfig::FirstOrder(first_order(sgd, 0.05)),
-            Optimizer::Nag => MethodConfig::Nag {
-                rate: self.learning_rate.unwrap_or(0.01),
-                max_momentum: self.momentum.unwrap_or(0.99),
-                l2: decay,
-            },
-            Optimizer::Adam => {
-                MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::Adam, 0.001))
-            }
-            Optimizer::AdamW => {
-                MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::AdamW, 0.001))
-            }
-            Optimizer::Muon => {
-                MethodConfig::FirstOrder(first_order(FirstOrderOptimizer::Muon, 0.02))
-            }
-            Optimizer::PreconditionedSgd => MethodConfig::Preconditioned {
-                kfac: kfac(),
-                behind: first_order(sgd, 0.1),
-            },
-            Optimizer::PreconditionedAdamW => MethodConfig::Preconditioned {
-                kfac: kfac(),
-                behind: first_order(FirstOrderOptimizer::AdamW, 0.001),
-            },
-        }
+        self.optimizer.method(self.learning_rate, &circumstances)
     }
 }
 

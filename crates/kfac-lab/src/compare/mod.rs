@@ -2,10 +2,12 @@
 
 mod peers;
 mod rivals;
+mod sweep;
 mod table;
 
 pub use peers::{Peer, PeerLimits, PeerPrograms};
 pub use rivals::{Contender, RivalChoice};
+pub use sweep::{Setting, Sweep};
 pub use table::Comparison;
 
 use crate::train::StepRecord;

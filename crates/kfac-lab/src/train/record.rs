@@ -41,6 +41,20 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// A record of a number of epochs, with nothing else.
+    pub fn at(epoch: f64) -> Self {
+        Self {
+            iteration: 0,
+            epoch: Some(epoch),
+            batch_size: 0,
+            seconds: 0.0,
+            objective: None,
+            evaluation: None,
+            kfac: None,
+            preconditioned: None,
+        }
+    }
+
     pub(super) fn initial(evaluation: Evaluation) -> Self {
         let evaluation = Some(evaluation);
         Self {

@@ -7,11 +7,15 @@ use super::{
     block::{BlockInverse, Inversion},
     host::{FactorEigen, eigen},
     magnitudes::Magnitudes,
-    products::{columns, in_basis},
+    products::in_basis,
     record::{Record, RecordError},
     repair::FactorAction,
 };
-use crate::{damping::ProductDamping, error::FactorKind, linalg::host};
+use crate::{
+    damping::ProductDamping,
+    error::FactorKind,
+    linalg::{columns, host},
+};
 
 /// The inverse of a block with known eigenvectors; with groups, one basis for each, and the groups are
 /// columns side by side.

@@ -14,12 +14,12 @@ use super::{
     kronecker::{KroneckerFactors, KroneckerInverse, PreparedKronecker, ProductInverse},
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_product},
-    products::columns,
     record::{Record, RecordError},
 };
 use crate::{
     capture::LayerUses,
     damping::DampingRule,
+    linalg::columns,
     network::{BlockDescription, Layer},
 };
 

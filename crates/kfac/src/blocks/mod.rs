@@ -36,9 +36,9 @@ pub use kronecker::{Kronecker, KroneckerFactors, KroneckerInverse};
 pub use layer_blocks::{BlockOptions, Blocks, ScaleShiftBlock};
 pub use magnitudes::Magnitudes;
 pub use moments::{Divisor, Finish, GradientKind, Moments, Pass};
-pub(crate) use moments::{elements_of_case, sum_of_squares};
+pub(crate) use moments::{squared_products, sum_of_squares};
 pub use one_hot::{OneHot, OneHotFactors, OneHotInverse};
-pub(crate) use products::{columns, in_basis, sandwich};
+pub(crate) use products::{in_basis, sandwich};
 pub use record::{Record, RecordError};
 pub use repair::{FactorAction, FactorRepair};
 

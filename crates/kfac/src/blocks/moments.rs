@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::products::columns;
 use crate::{
     capture::LayerUses,
-    linalg::second_moment,
+    linalg::{columns, cross_moment, second_moment},
     network::{Layer, ParameterAction, WeightSharing},
 };
 
@@ -150,18 +149,16 @@ fn added_at(sample: usize, mut sums: Vec<Tensor<2>>, own: Vec<Tensor<2>>) -> Vec
 
 /// The sums of the two factors of each group of a product.
 pub(super) fn of_product(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
-    let inputs = |pass: Pass| match (pass.first, layer.sharing) {
+    let inputs = match (pass.first, layer.sharing) {
         (false, _) => Vec::new(),
-        (true, WeightSharing::Expand) => summed(layer, uses, |activations| {
-            let [n, positions, d] = activations.dims();
-            second_moment(activations.reshape([n * positions, d]))
-        }),
-        (true, WeightSharing::Reduce) => summed(layer, uses, |activations| {
-            second_moment(activations.sum_dim(1).squeeze_dim(1))
-        }),
+        (true, WeightSharing::Expand) => uses.activation_moments(layer),
+        (true, WeightSharing::Reduce) => {
+            let sums = uses.activation_sums(layer).into_iter();
+            sums.map(second_moment).collect()
+        }
     };
     Moments {
-        inputs: inputs(pass),
+        inputs,
         ..of_gradients(layer, uses, pass)
     }
 }
@@ -169,7 +166,7 @@ pub(super) fn of_product(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments
 /// The sums of the output factors of each group, without inputs.
 pub(super) fn of_gradients(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
     let (gradients, count) = match layer.sharing {
-        WeightSharing::Expand => (expanded_gradients(layer, uses), uses.positions()),
+        WeightSharing::Expand => (uses.gradient_moments(layer), uses.positions()),
         WeightSharing::Reduce => (reduced_gradients(layer, uses), uses.cases() as f64),
     };
     Moments {
@@ -194,23 +191,13 @@ pub(super) fn summed(
     parts.map(of_part).reduce(added).unwrap_or_default()
 }
 
-fn expanded_gradients(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
-    let gradients = uses.output_gradients();
-    let [n, positions, d_out] = gradients.dims();
-    by_group(layer, &gradients.reshape([n * positions, d_out]))
-}
-
 fn reduced_gradients(layer: &Layer, uses: &LayerUses) -> Vec<Tensor<2>> {
     let sums: Tensor<2> = uses.output_gradients().sum_dim(1).squeeze_dim(1);
     // A case that is all padding has gradients of zero.
     let positions = uses.positions_of_cases().clamp_min(1.0);
-    by_group(layer, &(sums / positions))
-}
-
-/// The second moment of each group's columns.
-fn by_group(layer: &Layer, gradients: &Tensor<2>) -> Vec<Tensor<2>> {
+    let means = sums / positions;
     let groups = layer.action.groups();
-    let moment = |group| second_moment(columns(gradients, groups, group));
+    let moment = |group| second_moment(columns(&means, groups, group));
     (0..groups).map(moment).collect()
 }
 
@@ -229,41 +216,43 @@ pub(super) fn squared_gradients(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
 }
 
 fn squares_of_products(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
-    let gradients = uses.output_gradients();
-    let width = layer.gradient_dimension();
+    if uses.rows_of_case() == 1 {
+        return squares_of_single_products(layer, uses);
+    }
     let of_part = |cases: Range<usize>| {
-        let gradients: Tensor<3> = gradients.clone().slice_dim(0, cases.clone());
-        let groups = uses.activations(layer, &cases).into_iter().enumerate();
-        let of_group = |(group, activations): (usize, Tensor<3>)| {
-            let own = group * width..(group + 1) * width;
-            sum_of_squares(activations, gradients.clone().slice_dim(2, own))
-        };
-        Tensor::cat(groups.map(of_group).collect(), 1)
+        let gradients = uses.parameter_gradients(layer, &cases).into_iter();
+        Tensor::cat(gradients.map(sum_of_squares).collect(), 0)
     };
-    let parts = uses
-        .parts_with(elements_of_case(layer, &gradients))
-        .into_iter();
+    let parts = uses.parts_with(layer.dimension()).into_iter();
     let sums = parts.map(of_part).reduce(|sum, part| sum + part);
+    let gradients = uses.output_gradients();
     let place = (&gradients.device(), gradients.dtype());
-    sums.unwrap_or_else(|| Tensor::zeros(layer.matrix_shape(), place))
+    let zeros = || Tensor::zeros(layer.matrix_shape(), place);
+    sums.map_or_else(zeros, Tensor::transpose)
 }
 
-/// The elements of each case's gradient, where [`sum_of_squares`] forms it.
-pub(crate) fn elements_of_case(layer: &Layer, gradients: &Tensor<3>) -> usize {
-    match gradients.dims()[1] {
-        1 => 0,
-        _ => layer.dimension(),
-    }
+/// The same where a case has one position: its squared gradient is a product of squares.
+fn squares_of_single_products(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
+    let gradients: Tensor<2> = uses.output_gradients().squeeze_dim(1);
+    let groups = uses.activations(layer, &(0..uses.cases()));
+    let count = groups.len();
+    let of_group = |(group, activations): (usize, Tensor<3>)| {
+        squared_products(
+            activations.squeeze_dim(1),
+            columns(&gradients, count, group),
+        )
+    };
+    Tensor::cat(groups.into_iter().enumerate().map(of_group).collect(), 1)
 }
 
-/// `[n, R, d_A], [n, R, d_G] -> [d_A, d_G]`: the sum over cases of the squares of `Σ_r a gᵀ`.
-pub(crate) fn sum_of_squares(a: Tensor<3>, g: Tensor<3>) -> Tensor<2> {
-    if a.dims()[1] == 1 {
-        let (a, g): (Tensor<2>, Tensor<2>) = (a.squeeze_dim(1), g.squeeze_dim(1));
-        return (a.clone() * a).transpose().matmul(g.clone() * g);
-    }
-    let of_case = a.swap_dims(1, 2).matmul(g);
-    (of_case.clone() * of_case).sum_dim(0).squeeze_dim(0)
+/// `[n, d_A], [n, d_G] -> [d_A, d_G]`: the sum over cases of the squares of `a gᵀ`.
+pub(crate) fn squared_products(a: Tensor<2>, g: Tensor<2>) -> Tensor<2> {
+    cross_moment(a.clone() * a, g.clone() * g)
+}
+
+/// `[n, d, d′] -> [d, d′]`: the sum over cases of squares.
+pub(crate) fn sum_of_squares(of_cases: Tensor<3>) -> Tensor<2> {
+    (of_cases.clone() * of_cases).sum_dim(0).squeeze_dim(0)
 }
 
 /// Each case's gradient of the layer's parameters, `[n, rows · d_out]`: the layer's matrix read row by row.
@@ -278,17 +267,10 @@ pub(super) fn gradients_of_cases(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
 
 /// `Σ_r ā gᵀ` of each case, the groups' columns side by side.
 fn gradients_of_products(layer: &Layer, uses: &LayerUses) -> Tensor<2> {
-    let gradients = uses.output_gradients();
-    let [n, _, d_out] = gradients.dims();
-    let groups = uses.activations(layer, &(0..n));
-    let width = d_out / groups.len().max(1);
-    let of_group = |(group, activations): (usize, Tensor<3>)| {
-        let own = group * width..(group + 1) * width;
-        let own: Tensor<3> = gradients.clone().slice_dim(2, own);
-        activations.swap_dims(1, 2).matmul(own) // [n, d_in + 1, d_out / groups]
-    };
-    let matrices = groups.into_iter().enumerate().map(of_group).collect();
-    Tensor::cat(matrices, 2).reshape([n, layer.dimension()])
+    let n = uses.cases();
+    let groups = uses.parameter_gradients(layer, &(0..n));
+    let matrices = Tensor::cat(groups, 1).swap_dims(1, 2); // [n, d_in + 1, d_out]
+    matrices.reshape([n, layer.dimension()])
 }
 
 /// `Σ_r f ⊙ g` and, for shifts, `Σ_r g` of each case.

@@ -23,14 +23,3 @@ pub(crate) fn in_basis(
     let rotated = sandwich(&k1.clone().transpose(), v, k2);
     sandwich(k1, rotated * scales.clone(), &k2.clone().transpose())
 }
-
-/// The columns of one of several groups side by side.
-pub(crate) fn columns(matrix: &Tensor<2>, groups: usize, group: usize) -> Tensor<2> {
-    if groups == 1 {
-        return matrix.clone();
-    }
-    let width = matrix.dims()[1] / groups;
-    matrix
-        .clone()
-        .slice_dim(1, group * width..(group + 1) * width)
-}

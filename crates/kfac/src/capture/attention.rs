@@ -38,13 +38,13 @@ impl Tape {
     ///
     /// Query, key and value `[n, positions, d_model] -> [n, queries, d_model]`.
     pub fn attention(
-        &mut self,
+        &self,
         layer: &MultiHeadAttention,
         [query, key, value]: [Tensor<3>; 3],
         masks: &AttentionMasks,
     ) -> Tensor<3> {
         let [n, queries, d_model] = query.dims();
-        let mut heads = |projection: &Linear, input: Tensor<3>| {
+        let heads = |projection: &Linear, input: Tensor<3>| {
             let [n, positions, _] = input.dims();
             let projected = self.linear(projection, input);
             projected
@@ -81,7 +81,7 @@ impl Tape {
     ///
     /// `[.., d_model] -> [.., d_model]`
     pub fn position_wise_feed_forward<const D: usize>(
-        &mut self,
+        &self,
         layer: &PositionWiseFeedForward,
         input: Tensor<D>,
     ) -> Tensor<D> {
@@ -98,12 +98,12 @@ impl Tape {
     ///
     /// `[n, positions, d_model] -> [n, positions, d_model]`
     pub fn transformer_encoder_layer(
-        &mut self,
+        &self,
         layer: &TransformerEncoderLayer,
         input: Tensor<3>,
         masks: &AttentionMasks,
     ) -> Tensor<3> {
-        let outside = self.valid.clone();
+        let outside = self.valid.borrow().clone();
         if masks.padding.is_some() {
             self.set_padding(masks.padding.clone());
         }
@@ -128,7 +128,7 @@ impl Tape {
         } else {
             self.layer_norm(&layer.norm_2, x)
         };
-        self.valid = outside;
+        self.valid.replace(outside);
         output
     }
 
@@ -138,7 +138,7 @@ impl Tape {
     ///
     /// `[n, positions, d_model] -> [n, positions, d_model]`
     pub fn transformer_encoder(
-        &mut self,
+        &self,
         encoder: &TransformerEncoder,
         input: Tensor<3>,
         masks: &AttentionMasks,

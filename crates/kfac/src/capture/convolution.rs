@@ -11,7 +11,7 @@ use burn::{
 
 use super::{
     inputs::{Inputs, PatchedInput},
-    patches::{Direction, PatchAxis, PatchGeometry},
+    patch_geometry::{Direction, PatchAxis, PatchGeometry},
     tape::{Call, FeatureAxis, LayerParameters, Tape},
 };
 use crate::network::{ParameterAction, WeightLayout};
@@ -22,7 +22,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels_in, length] -> [n, channels_out, outputs]`
-    pub fn conv1d(&mut self, layer: &Conv1d, input: Tensor<3>) -> Tensor<3> {
+    pub fn conv1d(&self, layer: &Conv1d, input: Tensor<3>) -> Tensor<3> {
         let shape = Shape {
             kernel: [layer.kernel_size],
             stride: [layer.stride],
@@ -50,7 +50,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels_in, height, width] -> [n, channels_out, height′, width′]`
-    pub fn conv2d(&mut self, layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    pub fn conv2d(&self, layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
         let shape = Shape {
             kernel: layer.kernel_size,
             stride: layer.stride,
@@ -78,7 +78,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels_in, depth, height, width] -> [n, channels_out, depth′, height′, width′]`
-    pub fn conv3d(&mut self, layer: &Conv3d, input: Tensor<5>) -> Tensor<5> {
+    pub fn conv3d(&self, layer: &Conv3d, input: Tensor<5>) -> Tensor<5> {
         let shape = Shape {
             kernel: layer.kernel_size,
             stride: layer.stride,
@@ -106,7 +106,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels_in, length] -> [n, channels_out, outputs]`
-    pub fn conv_transpose1d(&mut self, layer: &ConvTranspose1d, input: Tensor<3>) -> Tensor<3> {
+    pub fn conv_transpose1d(&self, layer: &ConvTranspose1d, input: Tensor<3>) -> Tensor<3> {
         let shape = Shape {
             kernel: [layer.kernel_size],
             stride: [layer.stride],
@@ -129,7 +129,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels_in, height, width] -> [n, channels_out, height′, width′]`
-    pub fn conv_transpose2d(&mut self, layer: &ConvTranspose2d, input: Tensor<4>) -> Tensor<4> {
+    pub fn conv_transpose2d(&self, layer: &ConvTranspose2d, input: Tensor<4>) -> Tensor<4> {
         let shape = Shape {
             kernel: layer.kernel_size,
             stride: layer.stride,
@@ -152,7 +152,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels_in, depth, height, width] -> [n, channels_out, depth′, height′, width′]`
-    pub fn conv_transpose3d(&mut self, layer: &ConvTranspose3d, input: Tensor<5>) -> Tensor<5> {
+    pub fn conv_transpose3d(&self, layer: &ConvTranspose3d, input: Tensor<5>) -> Tensor<5> {
         let shape = Shape {
             kernel: layer.kernel_size,
             stride: layer.stride,
@@ -174,7 +174,7 @@ impl Tape {
 
     /// The weight is `[channels_out, channels_in / groups, kernel ..]`.
     fn forward_convolution<const D: usize>(
-        &mut self,
+        &self,
         weights: Weights<'_, D>,
         input: Tensor<D>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
@@ -194,7 +194,7 @@ impl Tape {
 
     /// The weight is `[channels_in, channels_out / groups, kernel ..]`.
     fn transposed_convolution<const D: usize>(
-        &mut self,
+        &self,
         weights: Weights<'_, D>,
         input: Tensor<D>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
@@ -220,7 +220,7 @@ impl Tape {
 
     /// Calls a layer whose inputs are patches.
     fn patches<const D: usize>(
-        &mut self,
+        &self,
         call: Call<'_, D, Tensor<D>>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
         geometry: impl FnOnce([usize; D]) -> PatchGeometry,

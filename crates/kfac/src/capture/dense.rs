@@ -23,7 +23,7 @@ impl Tape {
     ///
     /// Where the last axis of `input` is not `d_in`: Burn's own layer does not look, and reads beyond its
     /// memory on some devices.
-    pub fn linear<const D: usize>(&mut self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    pub fn linear<const D: usize>(&self, layer: &Linear, input: Tensor<D>) -> Tensor<D> {
         let ([d_in, _], found) = (layer.weight.dims(), input.dims()[D - 1]);
         assert!(
             found == d_in,
@@ -89,7 +89,7 @@ impl Tape {
     /// }
     /// ```
     pub fn layer<const P: usize, I: Clone, const D: usize>(
-        &mut self,
+        &self,
         parameters: LayerParameters<'_, P>,
         input: I,
         forward: impl FnOnce(I) -> Tensor<D>,
@@ -110,7 +110,7 @@ impl Tape {
     ///
     /// The block is `E[(Σ_n g_n)²] / N` for the gradients `g_n` of `N` cases with sampled targets, whose
     /// mean is zero. Where the targets are not sampled the cases are passed through one at a time.
-    pub fn parameter<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) -> Tensor<D> {
+    pub fn parameter<const D: usize>(&self, parameter: &Param<Tensor<D>>) -> Tensor<D> {
         let call = Call {
             parameters: LayerParameters {
                 name: "parameter",
@@ -128,7 +128,7 @@ impl Tape {
 
     /// Calls a dropout layer: in training it does what it does without a tape, and nothing in the
     /// optimizer's own passes, whose decisions need a function that does not change.
-    pub fn dropout<const D: usize>(&mut self, layer: &Dropout, input: Tensor<D>) -> Tensor<D> {
+    pub fn dropout<const D: usize>(&self, layer: &Dropout, input: Tensor<D>) -> Tensor<D> {
         if self.trains() {
             layer.forward(input)
         } else {

@@ -17,7 +17,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, R] -> [n, R, dim]`
-    pub fn embedding(&mut self, layer: &Embedding, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub fn embedding(&self, layer: &Embedding, tokens: Tensor<2, Int>) -> Tensor<3> {
         let shape @ [count, _] = layer.weight.dims();
         let call = Call {
             parameters: LayerParameters {

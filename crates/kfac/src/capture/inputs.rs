@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Int, Tensor};
 
-use super::patches::PatchGeometry;
+use super::patch_geometry::PatchGeometry;
 
 /// The inputs of a layer.
 #[derive(Clone, Debug)]
@@ -85,9 +85,34 @@ impl PatchedInput {
     /// The patches at each position of some cases, `[len(cases), R, d]`.
     fn patches(&self, cases: &Range<usize>) -> Tensor<3> {
         let rows = cases.start * self.folded..cases.end * self.folded;
-        let patches = self.geometry.patches(&self.input, rows);
+        let patches = self.geometry.patches(&self.input, rows).swap_dims(1, 2);
+        if self.folded == 1 {
+            return patches;
+        }
         let [_, positions, d] = patches.dims();
         patches.reshape([cases.len(), self.folded * positions, d])
+    }
+
+    /// The sum over positions of each case's patches, `[n, d]`.
+    pub(super) fn sums(&self) -> Tensor<2> {
+        let sums = self.geometry.patch_sums(&self.input);
+        if self.folded == 1 {
+            return sums;
+        }
+        let [rows, d] = sums.dims();
+        let sums = sums.reshape([rows / self.folded, self.folded, d]);
+        sums.sum_dim(1).squeeze_dim(1)
+    }
+
+    /// The second moment of all patches for each group, `[d / groups, d / groups]`; `None` where making the
+    /// patches is cheaper.
+    pub(super) fn moments(&self, groups: usize) -> Option<Vec<Tensor<2>>> {
+        if !self.geometry.shares_products(&self.input, groups) {
+            return None;
+        }
+        let moments = self.geometry.patch_moments(&self.input, groups);
+        let of_group = |group| moments.clone().slice_dim(0, group..=group).squeeze_dim(0);
+        Some((0..groups).map(of_group).collect())
     }
 
     /// The elements of a case's patches.

@@ -2,13 +2,10 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::inputs::Inputs;
-use crate::{
-    linalg::{append_ones, host},
-    network::Layer,
-};
+use crate::{linalg::host, network::Layer};
 
 /// The recorded layers of one forward and backward pass.
 #[derive(Debug)]
@@ -50,6 +47,13 @@ impl CapturedPass {
         self
     }
 
+    /// Where the pass was made.
+    pub(crate) fn device(&self) -> Device {
+        let uses = self.layers.iter().flat_map(|uses| &uses.0);
+        let mut devices = uses.map(|u| u.output_gradients.device());
+        devices.next().unwrap_or_default()
+    }
+
     /// The pass with one leading row for each case: a network may have folded positions into the axis
     /// of the cases.
     #[must_use]
@@ -67,7 +71,7 @@ impl CapturedPass {
 
 /// All uses of a layer in one pass: together they are its positions.
 #[derive(Debug, Default)]
-pub struct LayerUses(Vec<LayerCapture>);
+pub struct LayerUses(pub(super) Vec<LayerCapture>);
 
 /// What one use of a layer left on the tape.
 #[derive(Debug)]
@@ -156,10 +160,7 @@ impl LayerUses {
     /// The same where so many more elements are made for each case.
     pub(crate) fn parts_with(&self, elements: usize) -> Vec<Range<usize>> {
         let made: usize = self.0.iter().map(|u| u.inputs.made_elements()).sum();
-        let cases = self.cases();
-        let size = (ELEMENTS_AT_ONCE / (made + elements).max(1)).clamp(1, cases.max(1));
-        let starts = (0..cases).step_by(size);
-        starts.map(|at| at..(at + size).min(cases)).collect()
+        at_once(self.cases(), made + elements).collect()
     }
 
     /// The tokens at all positions with what counts of each, `[n, R]`; `None` where the layer does not
@@ -173,6 +174,13 @@ impl LayerUses {
         let (tokens, weights): (Vec<_>, Vec<_>) = both?.into_iter().unzip();
         Some((Tensor::cat(tokens, 1), Tensor::cat(weights, 1)))
     }
+}
+
+/// Ranges of cases for each of which so many elements are made at once.
+pub(super) fn at_once(cases: usize, elements: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = (ELEMENTS_AT_ONCE / elements.max(1)).clamp(1, cases.max(1));
+    let starts = (0..cases).step_by(size);
+    starts.map(move |at| at..(at + size).min(cases))
 }
 
 impl LayerCapture {
@@ -221,7 +229,14 @@ impl LayerCapture {
         self.valid.clone().unwrap_or_else(ones)
     }
 
-    fn features(&self, groups: usize, cases: &Range<usize>, homogeneous: bool) -> Vec<Tensor<3>> {
+    /// The inputs of each group at all positions of some cases, `[len(cases), R, d]`, and a one behind them
+    /// where they are homogeneous.
+    pub(super) fn features(
+        &self,
+        groups: usize,
+        cases: &Range<usize>,
+        homogeneous: bool,
+    ) -> Vec<Tensor<3>> {
         let features = self.inputs.features(cases, || self.weights());
         let valid = self.valid.as_ref().map(|valid| {
             let valid: Tensor<2> = valid.clone().slice_dim(0, cases.clone());
@@ -237,11 +252,8 @@ impl LayerCapture {
                 features.clone().slice_dim(2, own)
             };
             let own = if homogeneous {
-                append_ones(own.reshape([n * positions, of_group])).reshape([
-                    n,
-                    positions,
-                    of_group + 1,
-                ])
+                let ones = Tensor::ones([n, positions, 1], (&own.device(), own.dtype()));
+                Tensor::cat(vec![own, ones], 2)
             } else {
                 own
             };

@@ -12,7 +12,7 @@ impl BatchStatistics {
     pub(crate) fn of<M: Network>(model: &M, inputs: M::Input) -> Self {
         let mut tape = Tape::new(Mode::Normalise(Self::default()));
         let _ = model.clone().no_grad().forward(inputs, &mut tape);
-        match tape.mode {
+        match tape.mode.into_inner() {
             Mode::Normalise(statistics) => statistics,
             _ => Self::default(),
         }

@@ -4,79 +4,9 @@ use std::ops::Range;
 
 use burn::tensor::{Slice, Tensor, ops::PadMode};
 
-/// How a convolution's patches lie in its input, along its up to three spatial axes.
-///
-/// Output position `t` reads, at kernel offset `δ`, the input element
-///
-/// ```text
-/// t · stride + δ · dilation − padding                           of a convolution
-/// (t + padding − δ · dilation) / stride, where it divides       of a transposed one
-/// ```
-///
-/// and zero outside the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PatchGeometry {
-    axes: [PatchAxis; 3],
-}
-
-/// The patches along one axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PatchAxis {
-    pub(crate) kernel: usize,
-    pub(crate) stride: usize,
-    pub(crate) dilation: usize,
-    /// Before the input; what lies behind it follows from the number of outputs.
-    pub(crate) padding: usize,
-    pub(crate) outputs: usize,
-    pub(crate) direction: Direction,
-}
-
-/// Whether the input is read by a convolution or by the transpose of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Forward,
-    Transposed,
-}
+use super::patch_geometry::{PatchAxis, PatchGeometry};
 
 impl PatchAxis {
-    /// An axis that is not there.
-    pub(crate) const NONE: Self = Self {
-        kernel: 1,
-        stride: 1,
-        dilation: 1,
-        padding: 0,
-        outputs: 1,
-        direction: Direction::Forward,
-    };
-
-    /// Zeros between neighbouring inputs, plus one.
-    fn stuffing(self) -> usize {
-        match self.direction {
-            Direction::Forward => 1,
-            Direction::Transposed => self.stride,
-        }
-    }
-
-    /// The distance of neighbouring outputs in the zero-stuffed input.
-    fn step(self) -> usize {
-        match self.direction {
-            Direction::Forward => self.stride,
-            Direction::Transposed => 1,
-        }
-    }
-
-    /// Where output 0 reads at a kernel offset, counted in the zero-stuffed input.
-    fn start(self, offset: usize) -> isize {
-        let (padding, reach) = (
-            self.padding.cast_signed(),
-            (offset * self.dilation).cast_signed(),
-        );
-        match self.direction {
-            Direction::Forward => reach - padding,
-            Direction::Transposed => padding - reach,
-        }
-    }
-
     /// The zeros needed before and behind a zero-stuffed input of a length.
     fn frame(self, length: usize) -> (usize, usize) {
         let reach = ((self.outputs - 1) * self.step()).cast_signed();
@@ -98,29 +28,12 @@ impl PatchAxis {
 }
 
 impl PatchGeometry {
-    /// The geometry of the last axes of a convolution's input; axes before are not there.
-    pub(crate) fn new(axes: &[PatchAxis]) -> Self {
-        let mut all = [PatchAxis::NONE; 3];
-        all[3 - axes.len()..].copy_from_slice(axes);
-        Self { axes: all }
-    }
-
-    /// The number of output positions.
-    pub(crate) fn positions(&self) -> usize {
-        self.axes.iter().map(|axis| axis.outputs).product()
-    }
-
-    /// The number of kernel offsets.
-    pub(crate) fn offsets(&self) -> usize {
-        self.axes.iter().map(|axis| axis.kernel).product()
-    }
-
-    /// The patches of some cases: a row for each output position, its elements in the order of the
+    /// The patches of some cases: a column for each output position, its elements in the order of the
     /// weight's: by channels, then by kernel offsets.
     ///
     /// # Shapes
     ///
-    /// `[n, channels, depth, height, width] -> [len(cases), positions, channels · offsets]`
+    /// `[n, channels, depth, height, width] -> [len(cases), channels · offsets, positions]`
     pub(crate) fn patches(&self, input: &Tensor<5>, cases: Range<usize>) -> Tensor<3> {
         let input: Tensor<5> = input.clone().slice_dim(0, cases);
         let [n, channels, ..] = input.dims();
@@ -143,9 +56,8 @@ impl PatchGeometry {
                 }
             }
         }
-        Tensor::stack::<4>(shifted, 3)
-            .permute([0, 2, 1, 3])
-            .reshape([n, self.positions(), channels * self.offsets()])
+        // Positions last: so they are copied many at a time.
+        Tensor::stack::<4>(shifted, 2).reshape([n, channels * self.offsets(), self.positions()])
     }
 
     /// The zero-stuffed input within as many zeros as the patches reach over, and the zeros before.

@@ -19,7 +19,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[.., d] -> [.., d]`
-    pub fn layer_norm<const D: usize>(&mut self, layer: &LayerNorm, input: Tensor<D>) -> Tensor<D> {
+    pub fn layer_norm<const D: usize>(&self, layer: &LayerNorm, input: Tensor<D>) -> Tensor<D> {
         let plain = |input| {
             let mut plain = layer.clone();
             plain.gamma = ones(&layer.gamma);
@@ -35,7 +35,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[.., d] -> [.., d]`
-    pub fn rms_norm<const D: usize>(&mut self, layer: &RmsNorm, input: Tensor<D>) -> Tensor<D> {
+    pub fn rms_norm<const D: usize>(&self, layer: &RmsNorm, input: Tensor<D>) -> Tensor<D> {
         let plain = |input| {
             let mut plain = layer.clone();
             plain.gamma = ones(&layer.gamma);
@@ -50,7 +50,7 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels, ..] -> [n, channels, ..]`
-    pub fn group_norm<const D: usize>(&mut self, layer: &GroupNorm, input: Tensor<D>) -> Tensor<D> {
+    pub fn group_norm<const D: usize>(&self, layer: &GroupNorm, input: Tensor<D>) -> Tensor<D> {
         let Some(gamma) = &layer.gamma else {
             return layer.forward(input);
         };
@@ -70,7 +70,7 @@ impl Tape {
     ///
     /// `[n, channels, ..] -> [n, channels, ..]`
     pub fn instance_norm<const D: usize>(
-        &mut self,
+        &self,
         layer: &InstanceNorm,
         input: Tensor<D>,
     ) -> Tensor<D> {
@@ -96,8 +96,8 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, channels, ..] -> [n, channels, ..]`
-    pub fn batch_norm<const D: usize>(&mut self, layer: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
-        match &mut self.mode {
+    pub fn batch_norm<const D: usize>(&self, layer: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
+        match &mut *self.mode.borrow_mut() {
             Mode::Off => return layer.forward(input),
             Mode::Normalise(statistics) if layer.training.is_enabled() => {
                 return statistics.take(layer, input);
@@ -133,7 +133,7 @@ impl Tape {
 
     /// Calls a layer that scales and shifts what `plain` makes of its input.
     fn scale_shift<const D: usize>(
-        &mut self,
+        &self,
         call: Call<'_, 1, Tensor<D>>,
         forward: impl FnOnce(Tensor<D>) -> Tensor<D>,
         plain: impl FnOnce(Tensor<D>) -> Tensor<D>,

@@ -1,6 +1,6 @@
 //! The tape: layers called through it can be recorded.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap};
 
 use burn::{
     module::{Param, ParamId},
@@ -25,9 +25,10 @@ use crate::network::{Layers, ParameterAction, Value, WeightLayout};
 /// updates once, and dropout does nothing: all evaluations of a step are of the same function.
 #[derive(Debug)]
 pub struct Tape {
-    pub(super) mode: Mode,
+    // Calls of layers nest, as `tape.batch_norm(&norm, tape.conv2d(&conv, x))`, and so they only borrow the tape.
+    pub(super) mode: RefCell<Mode>,
     /// One at each position of the layers to come that counts, zero at padded ones; `None` where all count.
-    pub(super) valid: Option<Tensor<2>>,
+    pub(super) valid: RefCell<Option<Tensor<2>>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +53,14 @@ pub(super) enum RecordedPass {
     Curvature,
     /// For training, by the user: batches are normalised by their own statistics, and dropout is at work.
     Training,
+}
+
+/// What a tape does about the calls of a layer.
+enum Seen {
+    /// It lists them.
+    Discovered,
+    /// It records them, as those of the layer of an index.
+    Recorded(usize),
 }
 
 /// The parameters of a layer, as a tape has to know them.
@@ -186,11 +195,14 @@ impl Tape {
     }
 
     pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, valid: None }
+        Self {
+            mode: RefCell::new(mode),
+            valid: RefCell::new(None),
+        }
     }
 
     pub(super) fn into_sightings(self) -> Vec<Sighting> {
-        match self.mode {
+        match self.mode.into_inner() {
             Mode::Discover(sightings) => sightings,
             _ => Vec::new(),
         }
@@ -205,11 +217,12 @@ impl Tape {
     /// # Shapes
     ///
     /// `[n, R]`; layers with other numbers of cases or positions ignore it.
-    pub fn set_padding(&mut self, padding: Option<Tensor<2, Bool>>) {
-        self.valid = match self.mode {
+    pub fn set_padding(&self, padding: Option<Tensor<2, Bool>>) {
+        let valid = match &*self.mode.borrow() {
             Mode::Record { .. } => padding.map(|padding| padding.bool_not().float()),
             _ => None,
         };
+        self.valid.replace(valid);
     }
 
     /// A tape that records layers in a pass of the optimizer's own.
@@ -224,13 +237,13 @@ impl Tape {
 
     /// Whether it has recorded a layer.
     pub(crate) fn has_records(&self) -> bool {
-        matches!(&self.mode, Mode::Record { records, .. } if !records.is_empty())
+        matches!(&*self.mode.borrow(), Mode::Record { records, .. } if !records.is_empty())
     }
 
     /// Whether the pass is one of training, in which the layers do what they do without a tape.
     pub(super) fn trains(&self) -> bool {
         let training = RecordedPass::Training;
-        match &self.mode {
+        match &*self.mode.borrow() {
             Mode::Off => true,
             Mode::Record { pass, .. } => *pass == training,
             Mode::Evaluate | Mode::Discover(_) | Mode::Normalise(_) => false,
@@ -248,7 +261,7 @@ impl Tape {
 
     /// Calls a layer: `forward` makes its output; `inputs` tells what the recorded layer saw.
     pub(super) fn through<const P: usize, I: Clone, const D: usize>(
-        &mut self,
+        &self,
         call: Call<'_, P, I>,
         forward: impl FnOnce(I) -> Tensor<D>,
         inputs: impl FnOnce(I, [usize; D]) -> Inputs,
@@ -259,38 +272,57 @@ impl Tape {
             input,
             features,
         } = call;
-        match &mut self.mode {
-            Mode::Off | Mode::Evaluate | Mode::Normalise(_) => forward(input),
-            Mode::Discover(sightings) => {
-                let output = forward(input);
-                sightings.push(Sighting {
-                    positions: features.positions(output.dims()),
+        let Some(seen) = self.sees(parameters.weight.id) else {
+            return forward(input);
+        };
+        let output = forward(input.clone());
+        let dims = output.dims();
+        match seen {
+            Seen::Discovered => {
+                let sighting = Sighting {
+                    positions: features.positions(dims),
                     ..parameters.sighting(action, features)
-                });
+                };
+                self.discovered(sighting);
                 output
             }
-            Mode::Record { index, records, .. } => {
-                let Some(&layer) = index.get(&parameters.weight.id) else {
-                    return forward(input);
-                };
-                let output = forward(input.clone());
-                let dims = output.dims();
+            Seen::Recorded(layer) => {
                 let grouped = features.grouped(dims);
                 let probe = output.clone().inner().reshape(grouped).zeros_like();
                 let probe = probe.autodiff().require_grad();
-                let output = output + probe.clone().reshape(dims);
-                let valid = self.valid.clone().filter(|valid| {
+                let valid = self.valid.borrow().clone().filter(|valid| {
                     features == FeatureAxis::Last && valid.dims() == [grouped[0], grouped[1]]
                 });
-                records.push(Record {
+                self.record(Record {
                     layer,
                     inputs: inputs(input, dims),
                     valid: valid.map(|valid| valid.cast(probe.dtype())),
-                    probe,
+                    probe: probe.clone(),
                     features,
                 });
-                output
+                output + probe.reshape(dims)
             }
+        }
+    }
+
+    /// What is done about the calls of a layer; `None` where nothing is.
+    fn sees(&self, weight: ParamId) -> Option<Seen> {
+        match &*self.mode.borrow() {
+            Mode::Off | Mode::Evaluate | Mode::Normalise(_) => None,
+            Mode::Discover(_) => Some(Seen::Discovered),
+            Mode::Record { index, .. } => index.get(&weight).copied().map(Seen::Recorded),
+        }
+    }
+
+    fn discovered(&self, sighting: Sighting) {
+        if let Mode::Discover(sightings) = &mut *self.mode.borrow_mut() {
+            sightings.push(sighting);
+        }
+    }
+
+    fn record(&self, record: Record) {
+        if let Mode::Record { records, .. } = &mut *self.mode.borrow_mut() {
+            records.push(record);
         }
     }
 
@@ -313,7 +345,7 @@ impl Tape {
         mut gradient: impl FnMut(&Tensor<3>) -> Option<Tensor<3>>,
     ) -> CapturedPass {
         let mut pass = empty;
-        let Mode::Record { records, .. } = self.mode else {
+        let Mode::Record { records, .. } = self.mode.into_inner() else {
             return pass;
         };
         for record in records {

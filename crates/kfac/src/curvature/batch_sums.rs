@@ -126,12 +126,14 @@ impl BatchSums {
         if let Some(correction) = &mut self.correction {
             correction.accumulate(self.blocks.layers(), &captured);
         }
-        let all = self.blocks.iter().zip(captured.layers);
-        for (((layer, structure), uses), sum) in all.zip(&mut self.moments) {
+        let sums = std::mem::take(&mut self.moments);
+        let device = captured.device();
+        let layers = self.blocks.iter().zip(captured.layers).zip(sums).collect();
+        self.moments = map_at_once(&device, layers, |(((layer, structure), uses), sum)| {
             if uses.is_empty() {
-                continue;
+                return sum;
             }
-            *sum = Some(match sum.take() {
+            Some(match sum {
                 // The first pass brings the inputs in any case.
                 None => structure.moments(
                     layer,
@@ -142,8 +144,8 @@ impl BatchSums {
                     },
                 ),
                 Some(sum) => sum.plus(structure.moments(layer, &uses, pass)),
-            });
-        }
+            })
+        });
     }
 
     fn accumulate_links(&mut self, captured: &CapturedPass, pass: Pass) {

@@ -12,9 +12,12 @@ use crate::{
     random::RandomStream,
 };
 
-/// No more cases than this are not cut: the second moments of each part are added to those of the others,
-/// which is as much work as hundreds of cases are.
-const UNCUT: usize = 1024;
+/// No more positions than this are not cut: the second moments of each part are added to those of the
+/// others, which is as much work as those of hundreds of positions are.
+const UNCUT_POSITIONS: usize = 1024;
+
+/// And no more cases than this.
+const UNCUT_CASES: usize = 64;
 
 /// Passes over single batches.
 pub(crate) struct Passes<'a, L, O, T> {
@@ -89,8 +92,20 @@ impl<L: Likelihood<O>, O: Outputs, T: Cases> Passes<'_, L, O, T> {
         if !sampled && self.blocks.layers().has_parameters_alone() {
             Parts::of_single_cases(&device)
         } else {
-            Parts::beyond(UNCUT, batch.len(), self.chunk_size, &device)
+            Parts::beyond(self.uncut(), batch.len(), self.chunk_size, &device)
         }
+    }
+
+    /// How many cases are not cut: fewer where they have many positions.
+    fn uncut(&self) -> usize {
+        let sizes = self.blocks.iter().map(|(layer, structure)| {
+            let elements = structure.describe(layer).elements;
+            [elements * layer.positions, elements]
+        });
+        let [used, all] = sizes.fold([0, 0], |[a, b], [used, all]| [a + used, b + all]);
+        // The positions of a case, of the larger blocks above all.
+        let positions = used.div_ceil(all.max(1)).max(1);
+        (UNCUT_POSITIONS / positions).max(UNCUT_CASES)
     }
 
     fn over_group<M: Network<Output = O>>(

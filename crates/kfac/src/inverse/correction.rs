@@ -1,15 +1,17 @@
 //! Corrected eigenvalues in the Kronecker eigenbasis: EKFAC (George et al. 2018).
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::fisher_inverse::FisherInverse;
 use crate::{
-    blocks::{BlockInverse, EigenBasis, EigenInverse, columns, elements_of_case, sum_of_squares},
+    blocks::{BlockInverse, EigenBasis, EigenInverse, squared_products, sum_of_squares},
     capture::{CapturedPass, LayerUses},
+    linalg::cross_moment,
     network::{Layer, Layers},
+    workers::map_at_once,
 };
 
 /// The eigenvalues of a block `Ā ⊗ G` in the eigenbasis `Q_A ⊗ Q_G` of its factors.
@@ -70,13 +72,15 @@ impl CorrectionSums {
 
     /// Takes in a pass.
     pub(crate) fn accumulate(&mut self, layers: &Layers, pass: &CapturedPass) {
+        let sums = std::mem::take(&mut self.sums);
         let blocks = layers.iter().zip(self.inverse.blocks());
-        for ((layer, block), (uses, sums)) in blocks.zip(pass.layers.iter().zip(&mut self.sums)) {
+        let work = blocks.zip(pass.layers.iter().zip(sums)).collect();
+        self.sums = map_at_once(&pass.device(), work, |((layer, block), (uses, sums))| {
             let Some(inverse) = block.downcast::<EigenInverse>() else {
-                continue;
+                return sums;
             };
             if uses.is_empty() {
-                continue;
+                return sums;
             }
             let rotated = Rotated {
                 layer,
@@ -86,13 +90,11 @@ impl CorrectionSums {
             };
             let of_pass = rotated.sums();
             if sums.is_empty() {
-                *sums = of_pass;
+                of_pass
             } else {
-                for (sum, more) in sums.iter_mut().zip(of_pass) {
-                    *sum = sum.clone() + more;
-                }
+                added(sums, of_pass)
             }
-        }
+        });
     }
 
     /// The inverse with its eigenvalues `old_weight · old + (1 − old_weight) · new` of a batch of so many
@@ -123,68 +125,133 @@ struct Rotated<'a> {
     eigenvalues: Eigenvalues,
 }
 
+/// What is turned into the eigenbases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turned {
+    /// The one position of each case: squares of products are products of squares.
+    OnlyPosition,
+    /// Inputs and output gradients at each position.
+    Positions,
+    /// The gradient of each case.
+    Gradients,
+    /// The sum of all gradients.
+    Sum,
+}
+
 impl Rotated<'_> {
-    /// What [`of_cases`] makes of the rotated gradients of all cases, one for each group.
+    /// The sum over cases of the squared gradients for each group, or of the gradients themselves where
+    /// their mean is to be squared, `[d_A, d_G]`.
     fn sums(&self) -> Vec<Tensor<2>> {
-        let gradients = self.uses.output_gradients();
-        let groups = self.bases.len();
-        let rotated = self.bases.iter().enumerate().map(|(group, basis)| {
-            let own = group_of(&gradients, groups, group);
-            rotate(own, Some(&basis.gradient_basis))
-        });
-        let rotated: Vec<Tensor<3>> = rotated.collect();
-        let mut sums: Vec<Option<Tensor<2>>> = vec![None; groups];
-        let mut add = |group: usize, more: Tensor<2>| {
-            sums[group] = Some(match sums[group].take() {
-                None => more,
-                Some(sum) => sum + more,
-            });
+        let turned = self.cheapest();
+        let elements = match turned {
+            Turned::OnlyPosition | Turned::Sum => 0,
+            Turned::Positions | Turned::Gradients => self.layer.dimension(),
         };
-        for part in self.uses.parts_with(self.elements_of_case(&gradients)) {
-            let activations = self.uses.activations(self.layer, &part);
-            for (group, activations) in activations.into_iter().enumerate() {
-                let a = rotate(activations, self.bases[group].activation_basis.as_ref());
-                let g: Tensor<3> = rotated[group].clone().slice_dim(0, part.clone());
-                add(group, of_cases(a, g, self.eigenvalues));
+        let parts = self.uses.parts_with(elements).into_iter();
+        let of_part = |cases: Range<usize>| match turned {
+            Turned::Gradients => self.of_gradients(&cases),
+            Turned::OnlyPosition | Turned::Positions | Turned::Sum => {
+                self.of_positions(turned, &cases)
             }
+        };
+        let sums = parts.map(of_part).reduce(added).unwrap_or_default();
+        match turned {
+            Turned::Sum => self.turned_sums(sums),
+            Turned::OnlyPosition | Turned::Positions | Turned::Gradients => sums,
         }
-        sums.into_iter().flatten().collect()
     }
 
-    /// The elements of each case's gradient, where [`of_cases`] forms it.
-    fn elements_of_case(&self, gradients: &Tensor<3>) -> usize {
-        match self.eigenvalues {
-            Eigenvalues::BatchMean => 0,
-            Eigenvalues::PerCase | Eigenvalues::Kronecker => {
-                elements_of_case(self.layer, gradients)
-            }
+    /// What takes the fewest multiplications.
+    fn cheapest(&self) -> Turned {
+        if self.eigenvalues == Eigenvalues::BatchMean {
+            return Turned::Sum;
         }
+        let positions = self.uses.rows_of_case();
+        if positions == 1 {
+            return Turned::OnlyPosition;
+        }
+        let g = self.layer.gradient_dimension();
+        let dense = self
+            .bases
+            .iter()
+            .all(|basis| basis.activation_basis.is_some());
+        // A basis that is diagonal already costs nothing.
+        let (a, a_turned) = match self.layer.activation_dimension() {
+            a if dense => (a, a),
+            a => (a, 0),
+        };
+        if a * g * (a_turned + g) < positions * (a * a_turned + g * g) {
+            Turned::Gradients
+        } else {
+            Turned::Positions
+        }
+    }
+
+    fn of_gradients(&self, cases: &Range<usize>) -> Vec<Tensor<2>> {
+        let gradients = self.uses.parameter_gradients(self.layer, cases);
+        let of_group = |(gradients, basis): (Tensor<3>, &EigenBasis)| {
+            let rows = rotate(gradients, basis.activation_basis.as_ref());
+            let basis = basis.gradient_basis.clone().transpose().unsqueeze_dim(0);
+            sum_of_squares(basis.matmul(rows)).transpose()
+        };
+        gradients
+            .into_iter()
+            .zip(self.bases)
+            .map(of_group)
+            .collect()
+    }
+
+    fn of_positions(&self, turned: Turned, cases: &Range<usize>) -> Vec<Tensor<2>> {
+        let gradients: Tensor<3> = self.uses.output_gradients().slice_dim(0, cases.clone());
+        let width = self.layer.gradient_dimension();
+        let activations = self.uses.activations(self.layer, cases).into_iter();
+        let of_group = |((group, a), basis): ((usize, Tensor<3>), &EigenBasis)| {
+            let own = group * width..(group + 1) * width;
+            let g = gradients.clone().slice_dim(2, own);
+            if turned == Turned::Sum {
+                return cross_moment(rows(a), rows(g));
+            }
+            let a = rotate(a, basis.activation_basis.as_ref());
+            let g = rotate(g, Some(&basis.gradient_basis));
+            if turned == Turned::OnlyPosition {
+                squared_products(rows(a), rows(g))
+            } else {
+                sum_of_squares(a.swap_dims(1, 2).matmul(g))
+            }
+        };
+        activations
+            .enumerate()
+            .zip(self.bases)
+            .map(of_group)
+            .collect()
+    }
+
+    fn turned_sums(&self, sums: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        let of_group = |(sum, basis): (Tensor<2>, &EigenBasis)| {
+            let sum = match &basis.activation_basis {
+                Some(basis) => basis.clone().transpose().matmul(sum),
+                None => sum,
+            };
+            sum.matmul(basis.gradient_basis.clone())
+        };
+        sums.into_iter().zip(self.bases).map(of_group).collect()
     }
 }
 
-/// `[n, R, d_A], [n, R, d_G] -> [d_A, d_G]`: the sum over cases of the squared gradients, or of the
-/// gradients themselves where the mean is to be squared.
-fn of_cases(a: Tensor<3>, g: Tensor<3>, eigenvalues: Eigenvalues) -> Tensor<2> {
-    let ([n, positions, d_a], [.., d_g]) = (a.dims(), g.dims());
-    match eigenvalues {
-        Eigenvalues::BatchMean => {
-            let a = a.reshape([n * positions, d_a]);
-            a.transpose().matmul(g.reshape([n * positions, d_g]))
-        }
-        Eigenvalues::PerCase | Eigenvalues::Kronecker => sum_of_squares(a, g),
-    }
+fn added(sums: Vec<Tensor<2>>, more: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    sums.into_iter().zip(more).map(|(a, b)| a + b).collect()
 }
 
-fn group_of(gradients: &Tensor<3>, groups: usize, group: usize) -> Tensor<3> {
-    let [n, positions, d_out] = gradients.dims();
-    let rows = gradients.clone().reshape([n * positions, d_out]);
-    columns(&rows, groups, group).reshape([n, positions, d_out / groups])
+/// All positions of all cases, `[n · R, d]`.
+fn rows(of_cases: Tensor<3>) -> Tensor<2> {
+    let [n, positions, d] = of_cases.dims();
+    of_cases.reshape([n * positions, d])
 }
 
 /// Each row in the coordinates of a basis, its own where there is none.
-fn rotate(rows: Tensor<3>, basis: Option<&Tensor<2>>) -> Tensor<3> {
-    let Some(basis) = basis else { return rows };
-    let [n, positions, d] = rows.dims();
-    let rotated = rows.reshape([n * positions, d]).matmul(basis.clone());
+fn rotate(of_cases: Tensor<3>, basis: Option<&Tensor<2>>) -> Tensor<3> {
+    let Some(basis) = basis else { return of_cases };
+    let [n, positions, _] = of_cases.dims();
+    let rotated = rows(of_cases).matmul(basis.clone());
     rotated.reshape([n, positions, basis.dims()[1]])
 }

@@ -5,6 +5,7 @@
 //! networks.
 
 mod canonical;
+mod columns;
 pub(crate) mod host;
 #[cfg(test)]
 mod properties;
@@ -15,8 +16,9 @@ mod stein;
 mod symmetric;
 
 pub(crate) use canonical::{CanonicalDirections, canonical_directions, whitened_cross};
-pub(crate) use second_moment::cross_moment;
+pub(crate) use columns::columns;
 pub use second_moment::{append_ones, second_moment};
+pub(crate) use second_moment::{bordered, cross_moment};
 pub use spd::NotPositiveDefinite;
 pub(crate) use spd::{Attempt, DampedCholesky, factorise};
 pub(crate) use symmetric::{pseudo_inverse_solve, symmetric_eigen};

@@ -26,10 +26,10 @@ const FEW_OUTPUTS: usize = 48;
 
 /// A convolution, its data, and the random numbers of both.
 #[derive(Clone, Debug)]
-struct Setting {
-    convolution: Convolution,
+pub(crate) struct Setting {
+    pub(crate) convolution: Convolution,
     cases: usize,
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
 fn axes() -> impl Strategy<Value = AxisShape> {
@@ -81,7 +81,7 @@ fn adapted(mut axis: AxisShape, padding: Padding, three: bool) -> AxisShape {
     axis
 }
 
-fn settings() -> impl Strategy<Value = Setting> {
+pub(crate) fn settings() -> impl Strategy<Value = Setting> {
     let all = vec![Padding::Explicit, Padding::Same, Padding::Transposed];
     (
         prop::collection::vec(axes(), 1..=3),

@@ -1,6 +1,6 @@
 //! The examples do what they show.
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
 // A module for each file, whose main function is not called here.
 macro_rules! example {
@@ -21,6 +21,7 @@ example!(
 example!(language_model, "../../examples/language_model.rs");
 example!(loss_at_run_time, "../../examples/loss_at_run_time.rs");
 example!(low_rank_adapter, "../../examples/low_rank_adapter.rs");
+example!(mini_batches, "../../examples/mini_batches.rs");
 example!(own_block, "../../examples/own_block.rs");
 example!(own_damping, "../../examples/own_damping.rs");
 example!(own_lambda, "../../examples/own_lambda.rs");
@@ -36,6 +37,17 @@ fn an_adapter_learns_a_difference_of_its_rank() {
     assert!(last < 0.01 * first, "{first} -> {last}");
     assert!(outcome.frozen_change.abs() < f64::MIN_POSITIVE);
     assert!(outcome.table.contains("down") && outcome.table.contains("none: frozen"));
+}
+
+#[test]
+fn mini_batches_train_as_the_readme_says() {
+    assert!(mini_batches::accuracy().unwrap() > 0.95);
+    let read =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let example = read("examples/mini_batches.rs");
+    let (_, from) = example.split_once("/// Trains for an epoch").unwrap();
+    let (function, _) = from.split_once("/// Pixels").unwrap();
+    assert!(read("../../README.md").contains(function.trim_end()));
 }
 
 #[test]

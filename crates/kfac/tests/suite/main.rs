@@ -23,6 +23,7 @@ mod heads;
 mod identities;
 mod independence;
 mod invariance;
+mod layer_sums;
 mod layers;
 #[cfg(feature = "train")]
 mod learner;

@@ -23,7 +23,7 @@ use burn::{
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
 pub(crate) use changed_loss::{Change, GaussianWith};
-pub(crate) use convolution::{AxisShape, Convolution, Padding};
+pub(crate) use convolution::{AxisShape, Convolution, ConvolutionNetwork, Padding};
 pub(crate) use estimates::{Estimate, Estimates, assert_same_factors, by_position, pairs};
 use faer::{Mat, linalg::solvers::Solve};
 pub(crate) use faulty::{Fault, Faulty};
