@@ -5,12 +5,16 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingItem, ValidLoader,
 };
 
-use super::{error::LearnerError, model::KfacModel, strategy::KfacStrategy};
-use crate::{capture::Network, loss::Loss, optim::Kfac};
+use super::{error::LearnerError, model::KfacModel};
+use crate::{capture::Network, engine::InitError, loss::Loss, optim::Kfac};
+
+/// Makes an optimizer for a model and an example of its inputs.
+pub(super) type Init<'a, M, L> =
+    dyn Fn(&M, &<M as Network>::Input) -> Result<Kfac<L>, InitError> + 'a;
 
 /// The model, its optimizer, and who is told of what they do.
 pub(super) struct Run<'a, M: KfacModel, L> {
-    pub(super) strategy: &'a KfacStrategy<L>,
+    pub(super) init: &'a Init<'a, M, L>,
     pub(super) model: M,
     /// Made with the first batch.
     pub(super) optimizer: Option<Kfac<L>>,
@@ -82,7 +86,7 @@ impl<M: KfacModel, L: Loss<<M as Network>::Output, M::Targets> + Clone> Run<'_, 
         let batch = M::batch(item);
         let optimizer = match &mut self.optimizer {
             Some(made) => made,
-            none => none.insert(self.strategy.init(&self.model, &batch.inputs)?),
+            none => none.insert((self.init)(&self.model, &batch.inputs)?),
         };
         let report = optimizer.step(&mut self.model, &batch)?;
         Ok(self.model.output(batch, report))

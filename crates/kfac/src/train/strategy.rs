@@ -100,11 +100,7 @@ impl<L> KfacStrategy<L> {
     }
 
     /// An optimizer for the model.
-    pub(super) fn init<M: Network>(
-        &self,
-        model: &M,
-        example: &M::Input,
-    ) -> Result<Kfac<L>, InitError>
+    fn init<M: Network>(&self, model: &M, example: &M::Input) -> Result<Kfac<L>, InitError>
     where
         L: Likelihood<M::Output> + Clone,
     {
@@ -137,7 +133,7 @@ impl<M: KfacModel, L: Loss<<M as Network>::Output, M::Targets> + Clone>
         let mut checkpointer = components.checkpointer;
         let mut early_stopping = components.early_stopping;
         let mut run = Run {
-            strategy: self,
+            init: &|model: &M, example: &<M as Network>::Input| self.init(model, example),
             model,
             optimizer: None,
             processor: components.event_processor,

@@ -90,7 +90,7 @@ fn a_layer_that_does_not_see_the_cases_first_is_refused() {
             let mut kfac = PreconditionerConfig::new()
                 .init(&model, Gaussian, &batch.inputs)
                 .unwrap();
-            let observed = kfac.observe(&model, &batch);
+            let observed = kfac.observe(&model, &batch).map(|_| ());
             let layer = "normalisation".to_owned();
             let expected = match order {
                 Order::CasesFirst => Ok(()),

@@ -132,7 +132,7 @@ fn a_learner_trains_by_kfac_and_logs_what_it_reports() {
     let folder = tempfile::tempdir().unwrap();
     let loss = learner_kfac::train(folder.path()).unwrap();
     assert!(loss < LEARNED, "{loss}");
-    let logged = std::fs::read_to_string(folder.path().join("train/epoch-1/K-FAC_Lambda.log"));
+    let logged = fs::read_to_string(folder.path().join("train/epoch-1/K-FAC_Lambda.log"));
     assert!(logged.unwrap().starts_with("150,1\n"));
     assert!(folder.path().join("checkpoint/model-5.bpk").exists());
 }
@@ -143,6 +143,6 @@ fn a_learner_trains_behind_the_preconditioner() {
     let folder = tempfile::tempdir().unwrap();
     let loss = learner_preconditioner::train(folder.path()).unwrap();
     assert!(loss < LEARNED, "{loss}");
-    let logged = std::fs::read_to_string(folder.path().join("train/epoch-1/K-FAC_Clipped.log"));
+    let logged = fs::read_to_string(folder.path().join("train/epoch-1/K-FAC_Clipped.log"));
     assert!(logged.unwrap().starts_with("1,1\n"));
 }

@@ -19,8 +19,8 @@ use burn::{
     },
 };
 use kfac::{
-    Batch, Gaussian, IterateAveraging, KfacConfig, Network, PreconditionerConfig, RandomStream,
-    StepReport, Tape,
+    Batch, Gaussian, IterateAveraging, Kfac, KfacConfig, Network, PreconditionerConfig,
+    RandomStream, StepReport, Tape,
     train::{
         KfacModel, KfacStrategy, LearnerError, LearnerPreconditioner, LossOutput,
         PreconditionerReports, ReportMetric, Reported,
@@ -41,6 +41,17 @@ type Item = Batch<Tensor<2>, Tensor<2>>;
 enum Report {
     Kfac(Box<StepReport>),
     Preconditioner(PreconditionerReports),
+}
+
+impl Report {
+    /// The number of the step.
+    fn steps(&self) -> Option<f64> {
+        let steps = match self {
+            Self::Kfac(report) => report.iteration,
+            Self::Preconditioner(reports) => reports.observation()?.observation,
+        };
+        Some(steps as f64)
+    }
 }
 
 #[derive(Module, Debug)]
@@ -176,6 +187,7 @@ fn plain_model() -> Model {
 fn training(folder: &Path, seeds: impl Iterator<Item = u64>) -> SupervisedTraining<Model> {
     SupervisedTraining::new(folder, loader(seeds), loader(200..264))
         .metrics((LossMetric::new(),))
+        .metric_train_numeric(ReportMetric::new("Steps", None, Report::steps))
         .with_application_logger(None)
         .num_epochs(2)
 }
@@ -199,11 +211,32 @@ fn kfac_config() -> KfacConfig {
     KfacConfig::new().with_averaging(IterateAveraging::Off)
 }
 
+/// What a training logged of the steps of its second epoch.
+fn logged_steps(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("train/epoch-2/Steps.log")).unwrap()
+}
+
 /// What `LearningResult::error` says of the optimizer.
 fn learner_error<M>(result: &LearningResult<M>) -> &LearnerError {
     let error = result.error.as_ref().unwrap();
     let source = error.source().and_then(Error::source).unwrap();
     source.downcast_ref().unwrap()
+}
+
+/// The steps of a loop over the same batches, twice.
+fn loop_by_kfac(start: Model, config: &KfacConfig) -> (Model, Kfac<Gaussian>) {
+    let mut model = start;
+    let loader = loader(cases());
+    let batches: Vec<Item> = loader
+        .iter()
+        .chain(loader.iter())
+        .map(Result::unwrap)
+        .collect();
+    let mut optimizer = config.init(&model, Gaussian, &batches[0].inputs).unwrap();
+    for batch in batches {
+        optimizer.step(&mut model, &batch).unwrap();
+    }
+    (model, optimizer)
 }
 
 #[test]
@@ -213,20 +246,17 @@ fn the_strategy_takes_the_steps_of_a_loop() {
     let strategy = Arc::new(KfacStrategy::new(kfac_config(), Gaussian));
     let result = by_kfac(training(folder.path(), cases()), &strategy, &start);
     assert!(result.error.is_none() && result.interrupted.is_none());
+    assert_eq!(
+        logged_steps(folder.path()),
+        "5,1\n6,1\n7,1\n8,1\n6.5,final\n"
+    );
 
-    let mut model = start;
-    let loader = loader(cases());
-    let mut optimizer = None;
-    for item in loader.iter().chain(loader.iter()) {
-        let batch = item.unwrap();
-        let optimizer = optimizer
-            .get_or_insert_with(|| kfac_config().init(&model, Gaussian, &batch.inputs).unwrap());
-        optimizer.step(&mut model, &batch).unwrap();
-    }
+    let (model, expected) = loop_by_kfac(start, &kfac_config());
     assert_eq!(result.model.parameters(), model.parameters());
-    let [ours, theirs] = [strategy.optimizer(), optimizer].map(Option::unwrap);
-    assert_eq!(ours.iteration(), 8);
-    assert!((ours.lambda() - theirs.lambda()).abs() < f64::EPSILON * theirs.lambda());
+    let optimizer = strategy.optimizer().unwrap();
+    assert_eq!(optimizer.iteration(), 8);
+    let difference = optimizer.lambda() - expected.lambda();
+    assert!(difference.abs() < f64::EPSILON * expected.lambda());
 }
 
 #[test]
@@ -238,11 +268,12 @@ fn the_average_is_what_the_strategy_validates_saves_and_returns() {
         cap: 0.99,
     };
     let config = KfacConfig::new().with_averaging(averaging);
-    let strategy = Arc::new(KfacStrategy::new(config, Gaussian));
+    let strategy = Arc::new(KfacStrategy::new(config.clone(), Gaussian));
     let training = training(folder.path(), cases()).with_default_checkpointers();
     let result = by_kfac(training, &strategy, &start);
-    let optimizer = strategy.optimizer().unwrap();
-    let average = optimizer.averaged_model(&start).unwrap();
+    let (last, optimizer) = loop_by_kfac(start, &config);
+    let average = optimizer.averaged_model(&last).unwrap();
+    assert_ne!(last.parameters(), average.parameters());
     assert_eq!(result.model.parameters(), average.parameters());
 
     let losses: Vec<f64> = loader(200..264)
@@ -373,7 +404,11 @@ fn loop_behind_preconditioner(start: Model, accumulation: usize) -> Model {
 
 #[test]
 fn a_learner_behind_the_preconditioner_takes_the_steps_of_a_loop() {
-    for accumulation in [1, 2] {
+    for (accumulation, steps) in [
+        (1, "5,1\n6,1\n7,1\n8,1\n6.5,final\n"),
+        // The first item of each step has no report yet.
+        (2, "3,1\n4,1\n3.5,final\n"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let interrupter = Interrupter::new();
         let start = model(PreconditionerConfig::new(), &interrupter);
@@ -384,8 +419,7 @@ fn a_learner_behind_the_preconditioner_takes_the_steps_of_a_loop() {
         };
         let result = training.launch(learner(&start));
         assert!(result.error.is_none(), "{:?}", result.error);
-        let steps = start.kfac.with(|kfac| kfac.observations());
-        assert_eq!(steps, Some(8 / accumulation as u64));
+        assert_eq!(logged_steps(folder.path()), steps);
         let expected = loop_behind_preconditioner(start, accumulation);
         assert_eq!(result.model.parameters(), expected.parameters());
     }
