@@ -103,7 +103,7 @@ impl TaskData {
         let cases = self.train.len();
         let held_out = ((fraction * cases as f64) as usize).clamp(1, cases.max(2) - 1);
         self.held_out = Some(self.train.split_off(cases - held_out));
-        self.description.push_str(&format!(", {held_out} held out"));
+        self.description = format!("{}, {held_out} held out", self.description);
     }
 }
 

@@ -16,7 +16,7 @@ use burn::{
 use kfac::{Categorical, Network, PreconditionerConfig, Tape};
 
 /// Trains for an epoch of batches.
-pub fn train<M: Network<Input = Tensor<2>, Output = Tensor<2>>>(
+pub(crate) fn train<M: Network<Input = Tensor<2>, Output = Tensor<2>>>(
     mut model: M,
     batches: &[(Tensor<2>, Tensor<1, Int>)],
 ) -> Result<M, Box<dyn Error>> {
@@ -42,7 +42,7 @@ const SIDE: usize = 8;
 
 /// A convolution with batch normalisation, and a dense layer.
 #[derive(Module, Debug)]
-pub struct Classifier {
+pub(crate) struct Classifier {
     conv: Conv2d,
     norm: BatchNorm,
     logits: Linear,
@@ -50,7 +50,7 @@ pub struct Classifier {
 
 impl Classifier {
     /// A network with Burn's initialisation.
-    pub fn new(device: &Device) -> Self {
+    pub(crate) fn new(device: &Device) -> Self {
         Self {
             conv: Conv2dConfig::new([1, 4], [3, 3]).init(device),
             norm: BatchNormConfig::new(4).init(device),
@@ -85,7 +85,7 @@ fn batch(cases: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
 }
 
 /// The part of new cases that is classified correctly after an epoch.
-pub fn accuracy() -> Result<f64, Box<dyn Error>> {
+pub(crate) fn accuracy() -> Result<f64, Box<dyn Error>> {
     let device = Device::default().autodiff();
     device.seed(1);
     let batches: Vec<_> = (0..40).map(|_| batch(64, &device)).collect();

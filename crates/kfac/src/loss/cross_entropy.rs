@@ -172,7 +172,7 @@ where
 }
 
 macro_rules! through_rows {
-    ($dimensions:literal, $targets:ty, $check:ident, $rows:ident) => {
+    ($dimensions:literal, $targets:ty, $check:expr, $rows:ident) => {
         impl Loss<Tensor<$dimensions>, $targets> for CrossEntropy {
             fn check(
                 &self,
@@ -180,7 +180,9 @@ macro_rules! through_rows {
                 targets: &$targets,
             ) -> Result<(), StepError> {
                 self.check_settings(outputs.dims()[$dimensions - 1])?;
-                self.$check(outputs, targets)
+                let check: fn(&Self, &Tensor<$dimensions>, &$targets) -> Result<(), StepError> =
+                    $check;
+                check(self, outputs, targets)
             }
 
             fn value(&self, outputs: Tensor<$dimensions>, targets: $targets) -> Tensor<1> {
@@ -218,30 +220,36 @@ macro_rules! through_rows {
     };
 }
 
-through_rows!(2, Tensor<2>, check_rows, rows_of_rows);
-through_rows!(3, Tensor<3>, check_rows, rows_of_rows);
-through_rows!(4, Tensor<4>, check_rows, rows_of_rows);
-through_rows!(2, Tensor<1, Int>, check_labels, rows_of_labels);
-through_rows!(3, Tensor<2, Int>, check_labels, rows_of_labels);
-through_rows!(4, Tensor<3, Int>, check_labels, rows_of_labels);
+macro_rules! of_rows {
+    ($dimensions:literal) => {
+        through_rows!(
+            $dimensions,
+            Tensor<$dimensions>,
+            |_, outputs, targets| Loss::check(&Categorical, outputs, targets),
+            rows_of_rows
+        );
+    };
+}
+
+macro_rules! of_labels {
+    ($dimensions:literal, $targets:literal) => {
+        through_rows!(
+            $dimensions,
+            Tensor<$targets, Int>,
+            |loss, outputs, labels| check_classes(outputs.dims(), labels, loss.ignored),
+            rows_of_labels
+        );
+    };
+}
+
+of_rows!(2);
+of_rows!(3);
+of_rows!(4);
+of_labels!(2, 1);
+of_labels!(3, 2);
+of_labels!(4, 3);
 
 impl CrossEntropy {
-    fn check_rows<const D: usize>(
-        &self,
-        outputs: &Tensor<D>,
-        targets: &Tensor<D>,
-    ) -> Result<(), StepError> {
-        Loss::check(&Categorical, outputs, targets)
-    }
-
-    fn check_labels<const D: usize, const T: usize>(
-        &self,
-        outputs: &Tensor<D>,
-        targets: &Tensor<T, Int>,
-    ) -> Result<(), StepError> {
-        check_classes(outputs.dims(), targets, self.ignored)
-    }
-
     fn rows_of_rows<const D: usize>(&self, targets: Tensor<D>, outputs: &Tensor<D>) -> Tensor<D> {
         self.softened(targets.inner().cast(outputs.dtype()))
     }

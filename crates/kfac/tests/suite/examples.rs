@@ -45,7 +45,7 @@ fn mini_batches_train_as_the_readme_says() {
     let read =
         |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let example = read("examples/mini_batches.rs");
-    let (_, from) = example.split_once("/// Trains for an epoch").unwrap();
+    let (_, from) = example.split_once("pub(crate) fn train<M").unwrap();
     let (function, _) = from.split_once("/// Pixels").unwrap();
     assert!(read("../../README.md").contains(function.trim_end()));
 }

@@ -1,5 +1,9 @@
 //! Tests of the library from outside: one program, because each program holds a copy of Burn.
 #![cfg(test)]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "each example is a program of its own, and two of them share a file"
+)]
 
 mod accumulation;
 mod algorithm;
