@@ -164,9 +164,10 @@ pub(super) struct KfacArguments {
     /// Eigenvalues of the blocks in their Kronecker eigenbases (EKFAC); corrected ones need exact damping
     #[arg(long, value_enum, default_value_t)]
     eigenvalues: Eigenvalues,
-    /// How the positions at which a layer's weights are shared count
-    #[arg(long, value_enum, default_value_t)]
-    weight_sharing: WeightSharing,
+    /// How the positions at which a layer's weights are shared count [default: expand, in front of another optimizer
+    /// automatic]
+    #[arg(long, value_enum)]
+    weight_sharing: Option<WeightSharing>,
     /// The blocks of normalisations' scales and shifts
     #[arg(long, value_enum, default_value_t)]
     scale_shift: ScaleShiftBlock,
@@ -218,7 +219,7 @@ impl KfacArguments {
             inverse_method: self.inverse_method,
             damping: self.damping(),
             eigenvalues: self.eigenvalues,
-            weight_sharing: self.weight_sharing,
+            weight_sharing: self.weight_sharing.unwrap_or(preset.weight_sharing),
             scale_shift: self.scale_shift,
             chunk_size: self.chunk.unwrap_or(preset.chunk_size),
             seed,

@@ -10,6 +10,7 @@ use super::{
     compare::CompareArguments,
     optimizer::{Circumstances, Optimizer},
     train::run,
+    values::positive,
 };
 use crate::{
     charts::{self, Captions, Plotted},
@@ -25,10 +26,12 @@ use crate::{
     },
 };
 
-/// An optimizer with a number of epochs of its own, or with that of all: `NAME[@EPOCHS]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An optimizer with a learning rate and a number of epochs of its own, or with those of all:
+/// `NAME[:RATE][@EPOCHS]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct OptimizerChoice {
     optimizer: Optimizer,
+    rate: Option<f64>,
     epochs: Option<u64>,
 }
 
@@ -36,10 +39,8 @@ impl FromStr for OptimizerChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, epochs) = match text.split_once('@') {
-            Some((name, epochs)) => (name, Some(epochs)),
-            None => (text, None),
-        };
+        let (text, epochs) = with_suffix(text, '@');
+        let (name, rate) = with_suffix(text, ':');
         let number = |text: &str| text.parse::<u64>().ok().filter(|epochs| *epochs > 0);
         let epochs = epochs.map(|text| number(text).ok_or("expected a number of epochs behind @"));
         Ok(Self {
@@ -49,12 +50,21 @@ impl FromStr for OptimizerChoice {
                     variants.filter_map(|o| Some(o.to_possible_value()?.get_name().to_owned()));
                 let names: Vec<_> = names.collect();
                 format!(
-                    "expected one of {}, or one with its epochs, as sgd@10",
+                    "expected one of {}, also with a learning rate and epochs, as sgd:0.1@10",
                     names.join(", ")
                 )
             })?,
+            rate: rate.map(positive).transpose()?,
             epochs: epochs.transpose()?,
         })
+    }
+}
+
+/// What stands before a sign, and what behind it.
+fn with_suffix(text: &str, sign: char) -> (&str, Option<&str>) {
+    match text.split_once(sign) {
+        Some((before, behind)) => (before, Some(behind)),
+        None => (text, None),
     }
 }
 
@@ -64,7 +74,7 @@ pub(super) struct SweepArguments {
     /// Compare optimizers over so many epochs, with settings and seeds, instead of K-FAC with rivals over seconds
     #[arg(long, value_name = "N", value_parser = super::values::count::<u64>(), help_heading = "By epochs")]
     pub(super) epochs: Option<u64>,
-    /// The optimizers, any of those of `train`; NAME@N trains for N epochs instead
+    /// The optimizers, any of those of `train`; NAME:RATE has one learning rate, NAME@N trains for N epochs instead
     #[arg(
         long,
         value_delimiter = ',',
@@ -134,7 +144,7 @@ impl CompareArguments {
             settings: Vec::new(),
         };
         for choice in &self.sweep.optimizers {
-            for rate in runs.rates(choice.optimizer) {
+            for rate in runs.rates(*choice) {
                 sweep.settings.push(runs.setting(*choice, rate, &folder)?);
                 files::write_json(&folder.join("sweep.json"), &sweep)?;
             }
@@ -148,11 +158,15 @@ impl CompareArguments {
 
 impl Runs<'_> {
     /// The learning rates of an optimizer; one that is none for those that choose themselves.
-    fn rates(&self, optimizer: Optimizer) -> Vec<Option<f64>> {
+    fn rates(&self, choice: OptimizerChoice) -> Vec<Option<f64>> {
         let settings = usize::from(self.arguments.sweep.settings);
-        let rates = optimizer.rates().iter().take(settings).copied();
+        let rates = choice.optimizer.rates().iter().take(settings).copied();
         let rates: Vec<_> = rates.map(Some).collect();
-        if rates.is_empty() { vec![None] } else { rates }
+        if choice.rate.is_some() || rates.is_empty() {
+            vec![choice.rate]
+        } else {
+            rates
+        }
     }
 
     fn setting(
@@ -280,15 +294,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn optimizers_come_with_their_epochs_or_without() {
+    fn optimizers_come_with_rate_and_epochs_or_without() {
         let choice = |text: &str| text.parse::<OptimizerChoice>();
-        let of = |optimizer, epochs| Ok(OptimizerChoice { optimizer, epochs });
-        assert_eq!(choice("muon"), of(Optimizer::Muon, None));
-        assert_eq!(
-            choice("preconditioned-sgd@6"),
-            of(Optimizer::PreconditionedSgd, Some(6))
-        );
-        for text in ["", "sgd@", "sgd@0", "sgd@x", "adagrad"] {
+        let of = |optimizer, rate, epochs| {
+            Ok(OptimizerChoice {
+                optimizer,
+                rate,
+                epochs,
+            })
+        };
+        assert_eq!(choice("muon"), of(Optimizer::Muon, None, None));
+        assert_eq!(choice("sgd:0.1"), of(Optimizer::Sgd, Some(0.1), None));
+        let front = of(Optimizer::PreconditionedSgd, Some(0.3), Some(6));
+        assert_eq!(choice("preconditioned-sgd:0.3@6"), front);
+        for text in ["", "sgd@", "sgd@0", "sgd@x", "sgd:0", "sgd:x@3", "adagrad"] {
             assert!(choice(text).is_err(), "{text}");
         }
     }

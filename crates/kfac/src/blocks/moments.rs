@@ -151,11 +151,11 @@ fn added_at(sample: usize, mut sums: Vec<Tensor<2>>, own: Vec<Tensor<2>>) -> Vec
 pub(super) fn of_product(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
     let inputs = match (pass.first, layer.sharing) {
         (false, _) => Vec::new(),
-        (true, WeightSharing::Expand) => uses.activation_moments(layer),
         (true, WeightSharing::Reduce) => {
             let sums = uses.activation_sums(layer).into_iter();
             sums.map(second_moment).collect()
         }
+        (true, WeightSharing::Expand | WeightSharing::Automatic) => uses.activation_moments(layer),
     };
     Moments {
         inputs,
@@ -166,8 +166,10 @@ pub(super) fn of_product(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments
 /// The sums of the output factors of each group, without inputs.
 pub(super) fn of_gradients(layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
     let (gradients, count) = match layer.sharing {
-        WeightSharing::Expand => (uses.gradient_moments(layer), uses.positions()),
         WeightSharing::Reduce => (reduced_gradients(layer, uses), uses.cases() as f64),
+        WeightSharing::Expand | WeightSharing::Automatic => {
+            (uses.gradient_moments(layer), uses.positions())
+        }
     };
     Moments {
         inputs: Vec::new(),

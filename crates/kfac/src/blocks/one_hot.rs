@@ -70,11 +70,11 @@ impl BlockStructure for OneHot {
     fn moments(&self, layer: &Layer, uses: &LayerUses, pass: Pass) -> Moments {
         let inputs = match (pass.first, layer.sharing) {
             (false, _) => Vec::new(),
-            (true, WeightSharing::Expand) => token_counts(layer, uses),
             (true, WeightSharing::Reduce) => summed(layer, uses, |one_hot| {
                 let counts: Tensor<2> = one_hot.sum_dim(1).squeeze_dim(1);
                 (counts.clone() * counts).sum_dim(0).transpose()
             }),
+            (true, WeightSharing::Expand | WeightSharing::Automatic) => token_counts(layer, uses),
         };
         Moments {
             inputs,

@@ -8,7 +8,8 @@ use super::{
     tape::{Mode, Sighting, Tape},
 };
 use crate::network::{
-    Cases, Layer, Layers, Misshapen, ParameterAction, ParameterTable, WeightSharing, values_of,
+    Cases, Layer, Layers, Misshapen, Outputs, ParameterAction, ParameterTable, WeightSharing,
+    values_of,
 };
 
 /// What is chosen about a layer.
@@ -30,7 +31,9 @@ impl Layers {
     ) -> (Self, ParameterTable) {
         let mut tape = Tape::new(Mode::Discover(Vec::new()));
         // Normalisations that are called outside the tape would move the model's statistics.
-        let _ = with_own_statistics(model).forward(example.slice(0..1).detached(), &mut tape);
+        let case = example.slice(0..1).detached();
+        let outputs = with_own_statistics(model).forward(case, &mut tape);
+        let pooling = outputs.pool_positions();
         let mut table = ParameterTable::of(model);
         let sightings = tape.into_sightings();
         table.biases_alone = biases_alone(&table, &sightings);
@@ -44,8 +47,9 @@ impl Layers {
         let mut paths = paths.into_iter();
         let layer = |(sighting, chain): (Sighting, Option<usize>)| {
             let path = paths.next().unwrap_or_default();
+            let pooled = pooling && sighting.dense && sighting.positions > 1;
             Layer {
-                sharing: choose(&path).sharing,
+                sharing: choose(&path).sharing.of_layer(pooled),
                 path,
                 name: sighting.name,
                 action: sighting.action,
@@ -75,7 +79,7 @@ fn merged(sightings: Vec<Sighting>) -> (Vec<Sighting>, Vec<bool>) {
             chainable[first] = false;
             layers[first].positions += sighting.positions;
         } else {
-            chainable.push(sighting.links && sighting.positions == 1);
+            chainable.push(sighting.dense && sighting.positions == 1);
             layers.push(sighting);
         }
     }

@@ -94,7 +94,7 @@ impl<const P: usize> LayerParameters<'_, P> {
             value: Value::of(self.weight),
             trainable: self.weight.val().is_require_grad(),
             positions: 1,
-            links: action == ParameterAction::Product { groups: 1 }
+            dense: action == ParameterAction::Product { groups: 1 }
                 && features == FeatureAxis::Last,
         }
     }
@@ -125,8 +125,8 @@ pub(super) struct Sighting {
     pub(super) trainable: bool,
     /// Positions at which the weight is used when the tape saw a single case.
     pub(super) positions: usize,
-    /// Whether a chain can link it with its neighbours, where it has one position.
-    pub(super) links: bool,
+    /// Whether it multiplies rows of features: a chain can link it with its neighbours, where it has one position.
+    pub(super) dense: bool,
 }
 
 #[derive(Debug)]

@@ -53,7 +53,8 @@ pub struct CurvatureConfig {
     /// corrected at each update of the statistics between two refreshes.
     #[config(default = "Eigenvalues::Kronecker")]
     pub eigenvalues: Eigenvalues,
-    /// How the positions at which a layer's weights are shared count. Default: each on its own.
+    /// How the positions at which a layer's weights are shared count. Default: each on its own; in front of another
+    /// optimizer what fits each layer.
     #[config(default = "WeightSharing::Expand")]
     pub weight_sharing: WeightSharing,
     /// The same for single layers, by their paths in the parameter table.
@@ -163,7 +164,8 @@ pub enum CoveragePolicy {
 
 impl CurvatureConfig {
     /// The settings for mini-batches in front of another optimizer: every tenth batch is taken into the
-    /// statistics, whole, and so is each of the first ten; the inverse is refreshed with them at once.
+    /// statistics, whole, and so is each of the first ten; the inverse is refreshed with them at once; and the
+    /// positions of a dense layer count together where they are pooled.
     pub fn for_preconditioner() -> Self {
         Self::new()
             .with_statistics_fraction(1.0)
@@ -171,6 +173,7 @@ impl CurvatureConfig {
             .with_inverse_period(10)
             .with_initial_refreshes(10)
             .with_refresh_timing(RefreshTiming::AtOnce)
+            .with_weight_sharing(WeightSharing::Automatic)
     }
 
     /// Adds all faults of the settings under a damping rule.

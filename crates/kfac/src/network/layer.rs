@@ -33,7 +33,7 @@ pub struct Layer {
     pub d_out: usize,
     /// Positions of a case at which the parameters are used.
     pub positions: usize,
-    /// How positions at which the parameters are shared count.
+    /// How positions at which the parameters are shared count: never [`WeightSharing::Automatic`].
     pub sharing: WeightSharing,
     /// The chain that the layer is in, counted from one: consecutive layers that are each used once,
     /// at one position a case. `None` for a layer without such a neighbour.
@@ -87,6 +87,21 @@ pub enum WeightSharing {
     /// The positions of a case count together: exact for deep linear networks that pool positions
     /// before the loss, and cheaper by the number of positions.
     Reduce,
+    /// What fits each layer: the positions of a dense layer count together where the network's outputs have none, as
+    /// after a mean over positions, and on their own in all others. A network that lays its positions out in one row of
+    /// outputs wants `Expand`. A layer that was found has one of the other two.
+    Automatic,
+}
+
+impl WeightSharing {
+    /// What it is of a layer, whose positions the network pools or not.
+    pub(crate) fn of_layer(self, pooled: bool) -> Self {
+        match self {
+            Self::Automatic if pooled => Self::Reduce,
+            Self::Automatic => Self::Expand,
+            chosen => chosen,
+        }
+    }
 }
 
 impl ParameterAction {

@@ -29,6 +29,12 @@ pub trait Outputs: Clone + Debug + Send + Sync {
     /// [`into_rows`](Self::into_rows).
     #[must_use]
     fn with_rows(&self, rows: Tensor<2>) -> Self;
+
+    /// Whether a case has one row of outputs, and none for each of several positions: what
+    /// [`WeightSharing::Automatic`](crate::WeightSharing::Automatic) goes by. By default it has not.
+    fn pool_positions(&self) -> bool {
+        false
+    }
 }
 
 /// Outputs with autodiff as rows, and without as they are. Nothing else of them stays alive: arithmetic
@@ -53,6 +59,10 @@ impl<const D: usize> Outputs for Tensor<D> {
     fn with_rows(&self, rows: Tensor<2>) -> Self {
         rows.reshape(self.dims())
     }
+
+    fn pool_positions(&self) -> bool {
+        D <= 2
+    }
 }
 
 macro_rules! outputs_of_heads {
@@ -71,6 +81,10 @@ macro_rules! outputs_of_heads {
                     let _ = start; // not read after the last head
                     self.$field.with_rows(own)
                 },)+)
+            }
+
+            fn pool_positions(&self) -> bool {
+                $(self.$field.pool_positions())&&+
             }
         }
     };

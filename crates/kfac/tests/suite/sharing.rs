@@ -9,10 +9,11 @@ use faer::Mat;
 use kfac::{
     Batch, Bernoulli, Block, Categorical, Coverage, FisherEstimate, Gaussian, InverseStructure,
     KroneckerFactors, Network, ParameterRow, PredictiveDistribution, Tape, WeightSharing,
+    blocks::{BlockOptions, Blocks},
 };
 
 use crate::support::{
-    self, Activation, Estimate, Spec, assert_close, dense, exact_config, normal, run,
+    self, Activation, Estimate, Spec, assert_close, dense, dense_layer, exact_config, normal, run,
 };
 use crate::support::{host, kronecker::append_ones, kronecker::second_moment};
 
@@ -288,4 +289,61 @@ fn many_uses_cost_in_proportion() {
         ratio < 24.0,
         "800 uses took {ratio:.1} times as long as 100"
     );
+}
+
+#[test]
+fn positions_count_together_where_the_outputs_have_none() {
+    let of = |pooled: bool, sharing: WeightSharing| {
+        let model = Positions {
+            first: dense_layer([3, 4], 1),
+            last: dense_layer([4, 2], 2),
+        };
+        let inputs = normal([5, 6, 3], 3);
+        let options = BlockOptions::default().with_sharing(sharing);
+        let (blocks, _) = if pooled {
+            Blocks::discover(&Pooled { inner: model }, &inputs, &options)
+        } else {
+            Blocks::discover(&model, &inputs, &options)
+        };
+        let layers = blocks.layers().iter();
+        layers.map(|layer| layer.sharing).collect::<Vec<_>>()
+    };
+    use WeightSharing::{Automatic, Expand, Reduce};
+    // The last layer of the pooled network has one position.
+    assert_eq!(of(true, Automatic), [Reduce, Expand]);
+    assert_eq!(of(false, Automatic), [Expand, Expand]);
+    assert_eq!(of(true, Expand), [Expand, Expand]);
+    assert_eq!(of(false, Reduce), [Reduce, Reduce]);
+}
+
+/// A dense layer at each position, and another one.
+#[derive(Module, Debug)]
+struct Positions {
+    first: Linear,
+    last: Linear,
+}
+
+impl Network for Positions {
+    type Input = Tensor<3>;
+    type Output = Tensor<3>;
+
+    fn forward(&self, inputs: Tensor<3>, tape: &mut Tape) -> Tensor<3> {
+        tape.linear(&self.last, tape.linear(&self.first, inputs).tanh())
+    }
+}
+
+/// The same with the mean over positions between the layers.
+#[derive(Module, Debug)]
+struct Pooled {
+    inner: Positions,
+}
+
+impl Network for Pooled {
+    type Input = Tensor<3>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<3>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.linear(&self.inner.first, inputs).tanh();
+        tape.linear(&self.inner.last, hidden.mean_dim(1).squeeze_dim(1))
+    }
 }
