@@ -116,9 +116,9 @@ fn slow_factors(cases: &Positions, sharing: WeightSharing) -> [Mat<f64>; 2] {
         for (r, (a, g)) in positions.iter().enumerate() {
             for (q, (b, h)) in positions.iter().enumerate() {
                 let (of_a, of_g) = match sharing {
-                    WeightSharing::Expand if r != q => continue,
-                    WeightSharing::Expand => (1.0 / n, 1.0 / all),
                     WeightSharing::Reduce => (1.0 / n, 1.0 / (n * length * length)),
+                    _ if r != q => continue,
+                    WeightSharing::Expand | WeightSharing::Automatic => (1.0 / n, 1.0 / all),
                 };
                 for i in 0..d_in {
                     for j in 0..d_in {

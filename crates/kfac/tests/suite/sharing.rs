@@ -293,6 +293,7 @@ fn many_uses_cost_in_proportion() {
 
 #[test]
 fn positions_count_together_where_the_outputs_have_none() {
+    use WeightSharing::{Automatic, Expand, Reduce};
     let of = |pooled: bool, sharing: WeightSharing| {
         let model = Positions {
             first: dense_layer([3, 4], 1),
@@ -308,7 +309,6 @@ fn positions_count_together_where_the_outputs_have_none() {
         let layers = blocks.layers().iter();
         layers.map(|layer| layer.sharing).collect::<Vec<_>>()
     };
-    use WeightSharing::{Automatic, Expand, Reduce};
     // The last layer of the pooled network has one position.
     assert_eq!(of(true, Automatic), [Reduce, Expand]);
     assert_eq!(of(false, Automatic), [Expand, Expand]);
