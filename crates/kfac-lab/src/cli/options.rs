@@ -10,7 +10,7 @@ use kfac::{
     WeightSharing,
 };
 
-use super::values::{at_least_zero, count, fraction, positive};
+use super::values::{at_least_zero, count, fraction, momentum, positive};
 use crate::{
     data::FashionPart,
     precision::Precision,
@@ -140,6 +140,9 @@ pub(super) struct KfacArguments {
     /// Iterations between updates of the factors [default: 1, in front of another optimizer 10]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     statistics_period: Option<u64>,
+    /// Largest weight of the past in the factors' averages [default: 0.95]
+    #[arg(long, value_name = "WEIGHT", value_parser = momentum)]
+    statistics_cap: Option<f64>,
     /// KL clip: twice the divergence that a plain step of the learning rate may have, 0 for no bound [default: 0.001]
     #[arg(long, value_name = "KAPPA", value_parser = at_least_zero)]
     kl_clip: Option<f64>,
@@ -211,6 +214,7 @@ impl KfacArguments {
     fn curvature(&self, preset: CurvatureConfig, seed: u64) -> CurvatureConfig {
         CurvatureConfig {
             statistics_period: self.statistics_period.unwrap_or(preset.statistics_period),
+            statistics_cap: self.statistics_cap.unwrap_or(preset.statistics_cap),
             inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
             statistics_fraction: self
                 .statistics_fraction

@@ -85,8 +85,8 @@ pub struct CurvatureConfig {
     /// More saves forward and backward passes.
     #[config(default = 1)]
     pub statistics_period: u64,
-    /// `T₃`, calls between refreshes of the inverse (section 8). A multiple of `statistics_period`,
-    /// default 20.
+    /// `T₃`, calls between refreshes of the inverse (section 8). A multiple of `statistics_period`, or less, default
+    /// 20; a refresh updates the statistics too.
     ///
     /// More saves time and steps with an older inverse.
     #[config(default = 20)]
@@ -192,7 +192,9 @@ impl CurvatureConfig {
             inverse_period,
             ..
         } = *self;
-        if statistics_period >= 1 && !inverse_period.is_multiple_of(statistics_period) {
+        // A refresh that is due more often brings its statistics with it.
+        let between = inverse_period > statistics_period && statistics_period >= 1;
+        if between && !inverse_period.is_multiple_of(statistics_period) {
             faults.push(ConfigFault::InversePeriod {
                 inverse_period,
                 statistics_period,

@@ -24,7 +24,7 @@ pub enum ConfigFault {
         /// `T₃`.
         inverse_period: u64,
     },
-    /// An inverse is made from fresh statistics.
+    /// A longer period of the inverse is no multiple of that of the statistics.
     #[error(
         "inverse_period is {inverse_period}, expected a multiple of statistics_period \
          {statistics_period}"
