@@ -140,7 +140,7 @@ pub(super) struct KfacArguments {
     /// Iterations between updates of the factors [default: 1, in front of another optimizer 10]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     statistics_period: Option<u64>,
-    /// Largest weight of the past in the factors' averages [default: 0.95]
+    /// Largest weight of the past in the factors' averages [default: 0.95, in front of another optimizer 0.8]
     #[arg(long, value_name = "WEIGHT", value_parser = momentum)]
     statistics_cap: Option<f64>,
     /// KL clip: twice the divergence that a plain step of the learning rate may have, 0 for no bound [default: 0.001]
