@@ -18,6 +18,7 @@ pub(crate) fn config() -> PreconditionerConfig {
         .map_curvature(|c| {
             c.with_fisher(FisherEstimate::Exact)
                 .with_statistics_period(1)
+                .with_statistics_cap(0.95)
                 .with_initial_refreshes(1)
                 .with_coverage(CoveragePolicy::Report)
         })
