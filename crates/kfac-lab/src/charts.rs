@@ -56,13 +56,7 @@ pub fn write(folder: &Path, captions: &Captions, runs: &[Plotted<'_>]) -> Result
         .any(|step| step.epoch.is_some());
     let axes: [Axis; 2] = [
         if in_epochs {
-            ("epochs", |step| {
-                if step.iteration == 0 {
-                    Some(0.0)
-                } else {
-                    step.epoch
-                }
-            })
+            ("epochs", |step| step.epoch)
         } else {
             ("iterations", |step| Some(step.iteration as f64))
         },

@@ -8,15 +8,15 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use kfac::{
-    Batch, DampingScheme, Eigenvalues, Network, Preconditioner, PreconditionerConfig,
-    PredictiveDistribution, Tape, WeightSharing,
+    Batch, DampingScheme, Eigenvalues, Network, Preconditioner, PreconditionerConfig, Tape,
+    WeightSharing,
 };
 use serde::Serialize;
 
 use super::BenchOptions;
 use crate::{
-    loss::Distribution, median::median, network::Model, task::TaskData, text_table::NumberTable,
-    train::Batches,
+    loss::Distribution, median::median, methods::mean_gradients, network::Model, task::TaskData,
+    text_table::NumberTable, train::Batches,
 };
 
 /// The costs with one size of the batch.
@@ -193,10 +193,7 @@ pub(super) fn run(options: &BenchOptions, data: &TaskData, size: usize) -> Resul
 fn pass(model: &Model, loss: &Distribution, batch: &Batch<Tensor<2>>) -> (f64, GradientsParams) {
     let start = Instant::now();
     let outputs = model.forward(batch.inputs.clone(), &mut Tape::off());
-    let seed = loss.output_gradient(outputs.clone().inner(), batch.targets.clone());
-    let seed = seed / batch.len() as f64;
-    let gradients = (outputs * seed.autodiff()).sum().backward();
-    let gradients = GradientsParams::from_grads(gradients, model);
+    let gradients = mean_gradients(model, loss, (outputs, batch));
     (start.elapsed().as_secs_f64(), gradients)
 }
 

@@ -22,7 +22,7 @@ use crate::{
     task::{Task, TaskData},
     train::{
         Augmentation, CaseOrder, EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions,
-        output_folder,
+        batches_of_epoch, output_folder,
     },
 };
 
@@ -218,16 +218,12 @@ impl Runs<'_> {
         let sweep = &self.arguments.sweep;
         let cases = self.data.train.len();
         let batch = sweep.batch.min(cases);
-        let of_epoch = (cases / batch) as u64;
+        let of_epoch = batches_of_epoch(cases, batch);
         let iterations = epochs * of_epoch;
         let circumstances = Circumstances {
             kfac: &self.arguments.kfac,
             task: &self.task,
-            schedule: RateSchedule {
-                form: sweep.schedule,
-                iterations: iterations as usize,
-                warm_up: (sweep.warm_up * iterations as f64) as usize,
-            },
+            schedule: RateSchedule::over(sweep.schedule, iterations, sweep.warm_up),
             decay: sweep.weight_decay,
             momentum: None,
             seed,

@@ -21,7 +21,7 @@ use crate::{
     task::{Task, TaskData},
     train::{
         Augmentation, CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, Seeds, TrainOptions,
-        output_folder, train,
+        batches_of_epoch, output_folder, train,
     },
     version::{VERSIONS, Versions},
 };
@@ -232,14 +232,12 @@ impl TrainArguments {
                 cases: task.first_order_batch,
             },
         };
-        let of_epoch = (cases / schedule.batch_size(1, cases)).max(1) as u64;
+        let of_epoch = batches_of_epoch(cases, schedule.batch_size(1, cases));
         let limit = self.limit(&task, of_epoch);
         let rates = match limit.iterations {
-            Some(iterations) if self.epochs.is_some() => RateSchedule {
-                form: self.schedule,
-                iterations: iterations as usize,
-                warm_up: (self.warm_up.unwrap_or(0.0) * iterations as f64) as usize,
-            },
+            Some(iterations) if self.epochs.is_some() => {
+                RateSchedule::over(self.schedule, iterations, self.warm_up.unwrap_or(0.0))
+            }
             _ => RateSchedule::CONSTANT,
         };
         TrainOptions {

@@ -107,7 +107,7 @@ impl Setting {
                     test_loss: None,
                     held_out_error: None,
                 }),
-                ..StepRecord::at(mean.epoch)
+                ..StepRecord::default()
             })
             .collect()
     }
@@ -132,14 +132,11 @@ impl Sweep {
         best
     }
 
-    /// The best accuracy of those that K-FAC has no part in, and what reached it.
-    fn target(&self) -> Option<(f64, Mean)> {
-        let rivals = self.best().into_iter().filter(|setting| !setting.own);
-        let reached = rivals.filter_map(|rival| {
-            let (accuracy, _) = rival.accuracy()?;
-            Some((accuracy, *rival.curve().last()?))
-        });
-        reached.max_by(|(a, _), (b, _)| a.total_cmp(b))
+    /// The best accuracy of those that K-FAC has no part in.
+    fn target(&self) -> Option<f64> {
+        let rivals = self.settings.iter().filter(|setting| !setting.own);
+        let reached = rivals.filter_map(|rival| Some(rival.accuracy()?.0));
+        reached.max_by(f64::total_cmp)
     }
 }
 
@@ -158,9 +155,9 @@ impl fmt::Display for Sweep {
         ];
         let mut table = NumberTable::new(header);
         for setting in self.best() {
-            table.add(row(setting, target.map(|(accuracy, _)| accuracy)));
+            table.add(row(setting, target));
         }
-        if let Some((accuracy, _)) = target {
+        if let Some(accuracy) = target {
             writeln!(
                 f,
                 "target: the best test accuracy without K-FAC, {accuracy:.4}; means over the seeds, ± their standard \
@@ -215,7 +212,8 @@ mod tests {
                     test_loss: None,
                     held_out_error: None,
                 }),
-                ..StepRecord::at(at as f64)
+                epoch: Some(at as f64),
+                ..StepRecord::default()
             };
             accuracies.iter().enumerate().map(step).collect()
         };
@@ -252,7 +250,12 @@ mod tests {
         };
         let best: Vec<_> = sweep.best().iter().map(|s| s.label.clone()).collect();
         assert_eq!(best, ["sgd 1", "own 1"]);
-        let (target, _) = sweep.target().unwrap();
+        let target = sweep.target().unwrap();
+        let epochs = sweep.settings[0].steps().into_iter().map(|step| step.epoch);
+        assert_eq!(
+            epochs.collect::<Vec<_>>(),
+            [Some(1.0), Some(2.0), Some(3.0)]
+        );
         assert!((target - 0.8).abs() < 1e-12);
         let reached = sweep.settings[2].reaches(target).unwrap();
         assert!((reached.epoch - 2.0).abs() < 1e-12 && (reached.seconds - 4.0).abs() < 1e-12);

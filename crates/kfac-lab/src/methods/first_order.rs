@@ -1,6 +1,6 @@
 //! Burn's own first-order optimizers, alone or with K-FAC in front.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use burn::{
     lr_scheduler::module_lr_scheduler::ModuleLrScheduler,
     module::ParamGroup,
@@ -128,10 +128,9 @@ impl FirstOrderConfig {
         gradients: MeanGradients,
         kfac: Option<Box<Preconditioner<Distribution>>>,
     ) -> Result<FirstOrder> {
-        let rates = self.schedule.rates(self.rate);
         Ok(FirstOrder {
             optimizer: self.optimizer(model),
-            rates: rates.map_err(|why| anyhow!("learning rate {}: {why}", self.rate))?,
+            rates: self.schedule.rates(self.rate)?,
             gradients,
             kfac,
         })

@@ -67,7 +67,7 @@ impl MeanGradients {
         let plain = outputs.clone().inner();
         let losses = self
             .loss
-            .negative_log_likelihood(plain.clone(), batch.targets.clone());
+            .negative_log_likelihood(plain, batch.targets.clone());
         let mean = matrix::sum(losses) / batch.len() as f64;
         if !mean.is_finite() {
             return Err(StepError::NonFinite {
@@ -75,9 +75,7 @@ impl MeanGradients {
                 layer: None,
             });
         }
-        let seed = self.loss.output_gradient(plain, batch.targets.clone()) / batch.len() as f64;
-        let gradients = (outputs * seed.autodiff()).sum().backward();
-        Ok((mean, GradientsParams::from_grads(gradients, model)))
+        Ok((mean, mean_gradients(model, &self.loss, (outputs, batch))))
     }
 
     /// Each parameter's own part of a gradient.
@@ -92,6 +90,18 @@ impl MeanGradients {
         holder.visit(&mut registered);
         registered.gradients
     }
+}
+
+/// The gradients of the mean loss of a batch, by the backward pass from a model's outputs.
+pub(crate) fn mean_gradients(
+    model: &Model,
+    loss: &Distribution,
+    (outputs, batch): (Tensor<2>, &Batch<Tensor<2>>),
+) -> GradientsParams {
+    let plain = outputs.clone().inner();
+    let seed = loss.output_gradient(plain, batch.targets.clone()) / batch.len() as f64;
+    let gradients = (outputs * seed.autodiff()).sum().backward();
+    GradientsParams::from_grads(gradients, model)
 }
 
 /// Takes the values of a model's trained parameters for their gradients.

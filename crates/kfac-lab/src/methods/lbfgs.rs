@@ -1,6 +1,6 @@
 //! Burn's L-BFGS, on each batch as on an objective of its own.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use burn::{
     lr_scheduler::module_lr_scheduler::ModuleLrScheduler,
     optim::{GradientsParams, LBFGS, LBFGSConfig, LineSearchFn},
@@ -36,13 +36,12 @@ impl LbfgsConfig {
     /// # Errors
     /// Where Burn has no such schedule.
     pub(super) fn start(&self, gradients: MeanGradients) -> Result<Lbfgs> {
-        let rates = self.schedule.rates(self.rate);
         Ok(Lbfgs {
             optimizer: LBFGSConfig::new()
                 .with_max_iter(self.iterations)
                 .with_line_search_fn(LineSearchFn::StrongWolfe)
                 .init(),
-            rates: rates.map_err(|why| anyhow!("learning rate {}: {why}", self.rate))?,
+            rates: self.schedule.rates(self.rate)?,
             gradients,
         })
     }

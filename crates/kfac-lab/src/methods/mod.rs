@@ -22,6 +22,7 @@ use crate::{
 use first_order::FirstOrder;
 pub use first_order::{FirstOrderConfig, FirstOrderOptimizer};
 use gradients::MeanGradients;
+pub(crate) use gradients::mean_gradients;
 use lbfgs::Lbfgs;
 pub use lbfgs::LbfgsConfig;
 use nesterov::Nesterov;

@@ -1,5 +1,6 @@
 //! Schedules of the learning rate, made of Burn's.
 
+use anyhow::{Result, anyhow};
 use burn::lr_scheduler::{
     LrSchedulerConfig, cosine::CosineAnnealingLrSchedulerConfig, linear::LinearLrSchedulerConfig,
     module_lr_scheduler::ModuleLrScheduler, sequential::SequentialLrSchedulerConfig,
@@ -42,11 +43,25 @@ impl RateSchedule {
         warm_up: 0,
     };
 
+    /// A form over so many iterations, of which the rate rises in the first part.
+    pub fn over(form: RateForm, iterations: u64, warm_up: f64) -> Self {
+        Self {
+            form,
+            iterations: iterations as usize,
+            warm_up: (warm_up * iterations as f64) as usize,
+        }
+    }
+
     /// The rates, one a step.
     ///
     /// # Errors
     /// Where Burn refuses the rate.
-    pub(super) fn rates(self, rate: f64) -> Result<ModuleLrScheduler, String> {
+    pub(super) fn rates(self, rate: f64) -> Result<ModuleLrScheduler> {
+        let scheduler = self.scheduler(rate);
+        scheduler.map_err(|why| anyhow!("learning rate {rate}: {why}"))
+    }
+
+    fn scheduler(self, rate: f64) -> Result<ModuleLrScheduler, String> {
         let left = self.iterations.saturating_sub(self.warm_up).max(1);
         let main: LrSchedulerConfig = match self.form {
             RateForm::Constant => StepLrSchedulerConfig::new(rate, usize::MAX >> 33)

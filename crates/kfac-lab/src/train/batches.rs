@@ -22,6 +22,11 @@ pub(crate) struct Batches<'a> {
     augmentation: Augmentation,
 }
 
+/// The whole batches of an epoch, at least one.
+pub(crate) fn batches_of_epoch(cases: usize, size: usize) -> u64 {
+    (cases / size).max(1) as u64
+}
+
 impl<'a> Batches<'a> {
     pub(crate) fn new(rows: &'a Rows, seed: u64, (device, precision): (Device, Precision)) -> Self {
         Self {

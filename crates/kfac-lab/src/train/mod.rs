@@ -27,7 +27,7 @@ use crate::{
     task::{Task, TaskData},
 };
 pub use augment::Augmentation;
-pub(crate) use batches::Batches;
+pub(crate) use batches::{Batches, batches_of_epoch};
 use best::Best;
 pub use evaluate::Evaluation;
 use progress::Progress;
@@ -162,7 +162,12 @@ impl<'a> Run<'a> {
     }
 
     fn until_done(mut self, folder: &mut RunFolder) -> Result<Outcome> {
-        let mut steps = vec![StepRecord::initial(self.evaluate())];
+        let size = self.batch_size();
+        let mut steps = vec![StepRecord {
+            epoch: self.epoch(size),
+            evaluation: Some(self.evaluate()),
+            ..StepRecord::default()
+        }];
         folder.append(&steps[0])?;
         let progress = Progress::new(self.options);
         let mut next_evaluation = self.options.evaluate.first();
@@ -221,10 +226,7 @@ impl<'a> Run<'a> {
     /// One step; `None` where it was refused.
     fn step(&mut self) -> Result<Option<StepRecord>> {
         let start = Instant::now();
-        let size = self
-            .options
-            .schedule
-            .batch_size(self.iteration + 1, self.data.train.len());
+        let size = self.batch_size();
         let batch = match self.options.order {
             CaseOrder::Samples => self.batches.next(size),
             CaseOrder::Epochs => self.batches.next_of_epoch(size),
@@ -245,9 +247,15 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The cases of the next batch.
+    fn batch_size(&self) -> usize {
+        let schedule = self.options.schedule;
+        schedule.batch_size(self.iteration + 1, self.data.train.len())
+    }
+
     /// The epochs so far.
     fn epoch(&self, size: usize) -> Option<f64> {
-        let of_epoch = (self.data.train.len() / size).max(1);
+        let of_epoch = batches_of_epoch(self.data.train.len(), size);
         let in_epochs = self.options.order == CaseOrder::Epochs;
         in_epochs.then(|| self.iteration as f64 / of_epoch as f64)
     }

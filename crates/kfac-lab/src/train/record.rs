@@ -18,7 +18,7 @@ use super::evaluate::Evaluation;
 use crate::{files, methods::StepSummary, network::Model};
 
 /// A line of `steps.jsonl`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The iteration; zero is the initial point.
     pub iteration: u64,
@@ -41,34 +41,6 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
-    /// A record of a number of epochs, with nothing else.
-    pub fn at(epoch: f64) -> Self {
-        Self {
-            iteration: 0,
-            epoch: Some(epoch),
-            batch_size: 0,
-            seconds: 0.0,
-            objective: None,
-            evaluation: None,
-            kfac: None,
-            preconditioned: None,
-        }
-    }
-
-    pub(super) fn initial(evaluation: Evaluation) -> Self {
-        let evaluation = Some(evaluation);
-        Self {
-            iteration: 0,
-            epoch: None,
-            batch_size: 0,
-            seconds: 0.0,
-            objective: None,
-            evaluation,
-            kfac: None,
-            preconditioned: None,
-        }
-    }
-
     pub(super) fn new(iteration: u64, batch_size: usize, seconds: f64, step: StepSummary) -> Self {
         let objective = Some(step.objective);
         Self {
