@@ -10,7 +10,7 @@ use burn::{
     lr_scheduler::module_lr_scheduler::ModuleLearningRate,
     module::Module,
     nn::{Linear, LinearConfig},
-    optim::{GradientsParams, ModuleOptimizer, SgdConfig},
+    optim::{GradientsParams, ModuleOptimizer, SgdConfig, momentum::MomentumConfig},
     tensor::{Device, Tensor},
     train::{
         ClassificationOutput, InferenceStep, Interrupter, Learner, SupervisedTraining, TrainOutput,
@@ -90,6 +90,10 @@ pub(crate) fn train(folder: &Path) -> Result<f64, Box<dyn Error>> {
         logits: LinearConfig::new(32, NUMBERS).init(&device),
         kfac: LearnerPreconditioner::new(config, Categorical, interrupter.clone()),
     };
+    let momentum = MomentumConfig::new()
+        .with_dampening(0.0)
+        .with_nesterov(true); // 0.9
+    let sgd = SgdConfig::new().with_momentum(Some(momentum)).init();
     let result = SupervisedTraining::new(folder, loader(0..1024), loader(1024..1536))
         .metrics((LossMetric::new(), AccuracyMetric::new()))
         .metric_train_numeric(PreconditionerMetric::clipped())
@@ -98,7 +102,7 @@ pub(crate) fn train(folder: &Path) -> Result<f64, Box<dyn Error>> {
         .with_default_checkpointers()
         .with_application_logger(None)
         .num_epochs(20)
-        .launch(Learner::new(model, SgdConfig::new().init(), 0.5));
+        .launch(Learner::new(model, sgd, 0.1));
     if let Some(error) = result.error {
         return Err(error.into());
     }

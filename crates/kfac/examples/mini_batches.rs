@@ -21,7 +21,9 @@ pub(crate) fn train<M: Network<Input = Tensor<2>, Output = Tensor<2>>>(
     batches: &[(Tensor<2>, Tensor<1, Int>)],
 ) -> Result<M, Box<dyn Error>> {
     let loss = CrossEntropyLossConfig::new().init(&batches[0].0.device());
-    let momentum = MomentumConfig::new().with_dampening(0.0); // 0.9
+    let momentum = MomentumConfig::new()
+        .with_dampening(0.0)
+        .with_nesterov(true); // 0.9
     let mut sgd = SgdConfig::new().with_momentum(Some(momentum)).init();
     let mut rates = CosineAnnealingLrSchedulerConfig::new(0.1, batches.len()).init()?;
     let mut kfac = PreconditionerConfig::new().init(&model, Categorical, &batches[0].0)?;

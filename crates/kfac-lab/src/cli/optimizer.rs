@@ -15,7 +15,7 @@ pub(super) enum Optimizer {
     Kfac,
     /// K-FAC with corrected eigenvalues
     Ekfac,
-    /// Stochastic gradient descent with momentum
+    /// Stochastic gradient descent with Nesterov's momentum
     Sgd,
     /// Nesterov's accelerated gradient with Sutskever's schedule, the paper's baseline
     Nag,
@@ -28,7 +28,7 @@ pub(super) enum Optimizer {
     Muon,
     /// L-BFGS, 20 iterations on each batch: for large ones
     Lbfgs,
-    /// K-FAC in front of SGD with momentum
+    /// K-FAC in front of SGD with Nesterov's momentum
     PreconditionedSgd,
     /// K-FAC in front of AdamW
     #[value(name = "preconditioned-adamw")]

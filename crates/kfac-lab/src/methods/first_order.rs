@@ -33,7 +33,7 @@ pub struct FirstOrderConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FirstOrderOptimizer {
-    /// Stochastic gradient descent with momentum.
+    /// Stochastic gradient descent with Nesterov's momentum.
     Sgd {
         /// Momentum.
         momentum: f64,
@@ -102,7 +102,8 @@ impl FirstOrderConfig {
             FirstOrderOptimizer::Sgd { momentum } => {
                 let momentum = MomentumConfig::new()
                     .with_momentum(momentum)
-                    .with_dampening(0.0);
+                    .with_dampening(0.0)
+                    .with_nesterov(true);
                 SgdConfig::new()
                     .with_momentum(Some(momentum))
                     .with_weight_decay(penalty)

@@ -26,5 +26,6 @@ pub(crate) use layer_uses::CapturedPass;
 pub use layer_uses::LayerUses;
 pub use network::{Jvp, Network};
 pub(crate) use normalisation::{BatchStatistics, Origin};
+pub(crate) use normalise::normalised_by;
 pub(crate) use own_statistics::with_own_statistics;
 pub use tape::{LayerParameters, Tape};

@@ -8,6 +8,9 @@ use burn::{
 
 use crate::moving_average::old_weight;
 
+/// The running statistics of batch normalisations are told by no more cases than this, at once.
+pub(crate) const NORMALISED_CASES: usize = 1024;
+
 /// The statistics of a batch, for the batch normalisations of a network.
 #[derive(Debug, Default)]
 pub(crate) struct BatchStatistics(Vec<Statistics>);
@@ -78,12 +81,26 @@ impl BatchStatistics {
                 Origin::New => old_weight(update, cap),
                 Origin::Pretrained => cap,
             };
-            let (mean, variance) = statistics.of_batch;
-            let new = [Some(mean), variance];
-            for (running, new) in statistics.running.iter().zip(new) {
-                if let Some(new) = new {
-                    replace(running, running.value() * kept + new * (1.0 - kept));
-                }
+            statistics.mix(kept);
+        }
+    }
+
+    /// Makes the statistics of the batch the running ones of the model.
+    pub(crate) fn set_running(self) {
+        for statistics in self.0 {
+            statistics.mix(0.0);
+        }
+    }
+}
+
+impl Statistics {
+    /// Mixes those of the batch into the running ones, of which a part is kept.
+    fn mix(self, kept: f64) {
+        let (mean, variance) = self.of_batch;
+        let new = [Some(mean), variance];
+        for (running, new) in self.running.iter().zip(new) {
+            if let Some(new) = new {
+                replace(running, running.value() * kept + new * (1.0 - kept));
             }
         }
     }

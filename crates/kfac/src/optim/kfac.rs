@@ -23,9 +23,6 @@ use crate::{
     network::{Batch, Cases, Layers, ParameterTable, check_batch},
 };
 
-/// The running statistics of batch normalisations are told by no more cases than this, at once.
-const NORMALISED_CASES: usize = 1024;
-
 /// The K-FAC optimizer; made by [`KfacConfig::init`].
 ///
 /// # References
@@ -157,8 +154,7 @@ impl<L> Kfac<L> {
             .engine
             .statistics_subset(batch, iteration, at_least)
             .inputs;
-        let cases = cases.slice(0..cases.len().min(NORMALISED_CASES));
-        let statistics = BatchStatistics::of(&model, cases.detached());
+        let statistics = BatchStatistics::of(&model, &cases);
         if state.iteration == 0 {
             state.origins = statistics.origins();
         }

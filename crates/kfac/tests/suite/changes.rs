@@ -442,6 +442,32 @@ fn a_step_moves_the_statistics_of_no_other_model() {
 }
 
 #[test]
+fn a_preconditioner_normalises_by_its_batch_and_moves_nothing() {
+    let model = Normalised::new();
+    let before = model.statistics();
+    let inputs = batch().inputs;
+    let config = PreconditionerConfig::new();
+    let mut kfac = config.init(&model, Gaussian, &inputs).unwrap();
+    kfac.observe_inputs(&model, &inputs).unwrap();
+    assert_eq!(model.statistics(), before);
+
+    let hidden = model.first.forward(inputs).inner();
+    let layer = &model.normalisation;
+    let deviation = hidden.clone() - hidden.mean_dim(0);
+    let variance = deviation.clone().square().mean_dim(0);
+    let scale = layer.gamma.val().inner().unsqueeze() / (variance + layer.epsilon).sqrt();
+    let seen = (deviation * scale + layer.beta.val().inner().unsqueeze()).tanh();
+    let seen = Tensor::cat(vec![seen.clone(), seen.ones_like().narrow(1, 0, 1)], 1);
+    let expected = seen.clone().transpose().matmul(seen) / 12.0;
+    let factors = kfac.factors();
+    let found = &factors.kronecker().pop().unwrap().activation;
+    let pairs = host::to_vec(found).into_iter();
+    for (found, expected) in pairs.zip(host::to_vec(&expected)) {
+        assert_near("Ā", found, expected, ROUNDING);
+    }
+}
+
+#[test]
 fn a_single_case_leaves_the_variance_and_pretrained_statistics_move_by_the_momentum() {
     let mut model = Normalised::new();
     let one = batch().slice(0..1);

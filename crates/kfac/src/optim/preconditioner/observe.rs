@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Preconditioner, report::ObserveReport};
 use crate::{
-    capture::Network,
+    capture::{Network, normalised_by},
     clock::Stopwatch,
     curvature::FisherEstimate,
     damping::LambdaState,
@@ -38,8 +38,8 @@ impl<L> Preconditioner<L> {
     ///
     /// Call it once a step, with the training batch or a part of it ([`Batch::slice`]). The
     /// targets give the weights of the cases; beyond that only the empirical Fisher reads them. The model
-    /// stays as it is: batch normalisations are used with their running statistics, which a training
-    /// forward pass with [`Tape::off`](crate::Tape::off) moves.
+    /// stays as it is: batch normalisations use the statistics of the batch (of at most 1024 cases), as
+    /// constants, and their running ones move in the training pass alone.
     ///
     /// # Errors
     ///
@@ -176,8 +176,9 @@ impl<L> Preconditioner<L> {
         let state = &self.state.engine;
         let begun = self.state.gathering.clone();
         let mut gathering = begun.unwrap_or_else(|| self.engine.gathering(state, observation));
+        let model = normalised_by(self.layers(), model, &batch.inputs);
         let sample = Sample {
-            model,
+            model: &model,
             batch,
             given,
         };
