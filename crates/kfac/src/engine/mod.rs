@@ -14,7 +14,7 @@ pub use config::{CoveragePolicy, CurvatureConfig, RefreshTiming, Subsets};
 pub(crate) use discover::{Engine, EngineParts};
 pub use extensions::Extensions;
 pub use fault::{ConfigFault, InitError};
-pub(crate) use observe::{Gathering, Observation, Observed, Reach, Sample};
+pub(crate) use observe::{Gathering, Normalisation, Observation, Observed, Reach, Sample};
 pub(crate) use range::Range;
 pub(crate) use refresh::{Refresh, RefreshPoint};
 pub(crate) use state::{EngineState, RefreshAhead};

@@ -3,7 +3,7 @@
 use super::{discover::Engine, state::EngineState};
 use crate::{
     blocks::{GradientKind, Pass},
-    capture::{CapturedPass, Network},
+    capture::{CapturedPass, Network, normalised_by},
     clock::Stopwatch,
     curvature::{BatchSums, Passes, check_case_axis},
     error::StepError,
@@ -20,6 +20,16 @@ pub(crate) struct Sample<'a, M: Network, T> {
     pub(crate) batch: &'a Batch<M::Input, T>,
     /// The loss of the targets, which weighs the cases; `None` where they are not those of a loss.
     pub(crate) given: Option<&'a dyn Loss<M::Output, T>>,
+    pub(crate) normalisation: Normalisation,
+}
+
+/// Which statistics the batch normalisations of a model use, as constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Normalisation {
+    /// Its running ones.
+    Running,
+    /// Those of the batch, as training has them.
+    Batch,
 }
 
 /// Which batch is observed, and what for.
@@ -121,6 +131,12 @@ impl<L> Engine<L> {
             check_case_axis(self.blocks.layers(), sample.model, &batch.inputs)?;
         }
         let mut watch = Stopwatch::start();
+        let model = match sample.normalisation {
+            Normalisation::Running => sample.model.clone(),
+            Normalisation::Batch => {
+                normalised_by(self.layers(), sample.model, &sample.batch.inputs)
+            }
+        };
         let config = &self.config;
         let passes = Passes {
             blocks: &self.blocks,
@@ -135,7 +151,7 @@ impl<L> Engine<L> {
             random,
             observed,
         } = gathering;
-        passes.over(sample.model, &batch, random, |captured, pass| {
+        passes.over(&model, &batch, random, |captured, pass| {
             observed.passes += watch.lap();
             sums.accumulate(captured, pass);
             observed.factors += watch.lap();

@@ -15,8 +15,8 @@ use crate::{
     clock::Stopwatch,
     damping::{Evidence, LambdaUpdate},
     engine::{
-        EngineState, Observation, Observed, Reach, Refresh, RefreshAhead, RefreshPoint, Sample,
-        Share,
+        EngineState, Normalisation, Observation, Observed, Reach, Refresh, RefreshAhead,
+        RefreshPoint, Sample, Share,
     },
     error::{Quantity, StepError},
     inverse::{DampedInverse, FisherInverse},
@@ -139,6 +139,7 @@ where
             model: self.model,
             batch: self.batch,
             given: self.given,
+            normalisation: Normalisation::Running,
         };
         let observation = Observation {
             number: self.iteration(),

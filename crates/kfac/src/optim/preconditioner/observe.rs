@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use super::{Preconditioner, report::ObserveReport};
 use crate::{
-    capture::{Network, normalised_by},
+    capture::Network,
     clock::Stopwatch,
     curvature::FisherEstimate,
     damping::LambdaState,
-    engine::{Gathering, Observation, Observed, Reach, Refresh, RefreshPoint, Sample},
+    engine::{
+        Gathering, Normalisation, Observation, Observed, Reach, Refresh, RefreshPoint, Sample,
+    },
     error::StepError,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, check_batch},
@@ -176,11 +178,11 @@ impl<L> Preconditioner<L> {
         let state = &self.state.engine;
         let begun = self.state.gathering.clone();
         let mut gathering = begun.unwrap_or_else(|| self.engine.gathering(state, observation));
-        let model = normalised_by(self.layers(), model, &batch.inputs);
         let sample = Sample {
-            model: &model,
+            model,
             batch,
             given,
+            normalisation: Normalisation::Batch,
         };
         self.engine
             .gather(&mut gathering, state, sample, observation)?;
