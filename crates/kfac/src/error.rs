@@ -101,6 +101,12 @@ pub enum StepError {
          weights there; call `observe` with the batch"
     )]
     TargetsNeeded,
+    /// Statistics are due, and no part of a batch was accumulated for them.
+    #[error(
+        "statistics are due, and no part of a batch was accumulated for them: call `accumulate` for each part before \
+         `observe_accumulated`"
+    )]
+    NothingAccumulated,
     /// The tape of a training pass has recorded nothing that the statistics can be taken from.
     #[error(
         "statistics are due, and the tape has recorded no layer for them: make it by `Preconditioner::tape` before \

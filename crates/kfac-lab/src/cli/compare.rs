@@ -40,17 +40,22 @@ pub(super) struct CompareArguments {
     #[command(flatten)]
     pub(super) run: RunArguments,
     /// Seconds of training for each method, evaluations not counted
-    #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = positive)]
+    #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = positive, conflicts_with = "epochs")]
     seconds: f64,
     /// Evaluations of each run on all cases; on a large data set they take longer than the training
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = count::<u16>())]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = count::<u16>(), conflicts_with = "epochs")]
     evaluations: u16,
     /// What to compare K-FAC with: any of nag, adam, sgd, kfac-jax, torch-nag, torch-adam
     ///
     /// Each runs with several learning rates (nag 0.05, 0.02, 0.01, 0.005; adam 0.003, 0.001, 0.0003, 0.0001; sgd
     /// 0.2, 0.1, 0.05, 0.02), kfac-jax, with the settings of its autoencoder example, with batches of 500, 1000 and
     /// 4000 cases. NAME:SETTING runs it with one.
-    #[arg(long, value_delimiter = ',', default_value = "nag")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "nag",
+        conflicts_with = "epochs"
+    )]
     rivals: Vec<RivalChoice>,
     /// Folder of the Python programs
     #[arg(long, value_name = "FOLDER", default_value = "peers")]

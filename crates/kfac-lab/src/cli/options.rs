@@ -125,7 +125,7 @@ pub(super) struct KfacArguments {
     /// Whose settings to start from
     #[arg(long, value_enum, default_value_t = Preset::Recommended)]
     preset: Preset,
-    /// First damping λ of the quadratic model; large is safe, small is fast [default: the task's]
+    /// First damping λ of the quadratic model; large is safe, small is fast [default: the task's, in front of another optimizer 0.003]
     #[arg(long, value_name = "LAMBDA", value_parser = positive)]
     lambda: Option<f64>,
     /// T1: iterations between updates of λ [default: 5]

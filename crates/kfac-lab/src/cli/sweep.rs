@@ -43,8 +43,14 @@ impl FromStr for OptimizerChoice {
         let (name, rate) = with_suffix(text, ':');
         let number = |text: &str| text.parse::<u64>().ok().filter(|epochs| *epochs > 0);
         let epochs = epochs.map(|text| number(text).ok_or("expected a number of epochs behind @"));
+        let optimizer = Optimizer::from_str(name, true);
+        if rate.is_some() && optimizer.as_ref().is_ok_and(|o| o.rates().is_empty()) {
+            return Err(format!(
+                "{name} chooses its own steps, and takes no learning rate"
+            ));
+        }
         Ok(Self {
-            optimizer: Optimizer::from_str(name, true).map_err(|_| {
+            optimizer: optimizer.map_err(|_| {
                 let variants = Optimizer::value_variants().iter();
                 let names =
                     variants.filter_map(|o| Some(o.to_possible_value()?.get_name().to_owned()));
@@ -79,6 +85,7 @@ pub(super) struct SweepArguments {
         long,
         value_delimiter = ',',
         default_value = "sgd,adamw,muon,preconditioned-sgd",
+        requires = "epochs",
         help_heading = "By epochs"
     )]
     optimizers: Vec<OptimizerChoice>,
@@ -101,8 +108,8 @@ pub(super) struct SweepArguments {
     )]
     schedule: RateForm,
     /// Part of the run in which the learning rate rises
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = super::values::at_least_zero, help_heading = "By epochs")]
-    warm_up: f64,
+    #[arg(long, value_name = "FRACTION", value_parser = super::values::fraction, requires = "epochs", help_heading = "By epochs")]
+    warm_up: Option<f64>,
     /// Weight decay [default: that of the task]
     #[arg(long, value_name = "DECAY", value_parser = super::values::at_least_zero, help_heading = "By epochs")]
     weight_decay: Option<f64>,
@@ -130,16 +137,15 @@ impl CompareArguments {
     pub(super) fn run_sweep(&self, epochs: u64) -> Result<()> {
         let task = self.kfac.task(self.run.task());
         let data = self.run.load(&task)?;
-        let folder = output_folder(
-            self.run.out.as_deref(),
-            &format!("{}-compare", task.label()),
-        )?;
+        let name = format!("{}-compare", task.label());
         let runs = Runs {
             arguments: self,
             task,
             data,
             epochs,
         };
+        runs.check()?;
+        let folder = output_folder(self.run.out.as_deref(), &name)?;
         let mut sweep = Sweep {
             settings: Vec::new(),
         };
@@ -167,6 +173,18 @@ impl Runs<'_> {
         } else {
             rates
         }
+    }
+
+    /// Refuses settings that no run can have, before the first one.
+    fn check(&self) -> Result<()> {
+        for choice in &self.arguments.sweep.optimizers {
+            let epochs = choice.epochs.unwrap_or(self.epochs);
+            for rate in self.rates(*choice) {
+                let options = self.options(choice.optimizer, rate, (0, epochs));
+                options.method.check()?;
+            }
+        }
+        Ok(())
     }
 
     fn setting(
@@ -223,7 +241,11 @@ impl Runs<'_> {
         let circumstances = Circumstances {
             kfac: &self.arguments.kfac,
             task: &self.task,
-            schedule: RateSchedule::over(sweep.schedule, iterations, sweep.warm_up),
+            schedule: RateSchedule::over(
+                sweep.schedule,
+                iterations,
+                sweep.warm_up.unwrap_or_default(),
+            ),
             decay: sweep.weight_decay,
             momentum: None,
             seed,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kfac::BatchSchedule;
 use serde::Serialize;
 
@@ -158,6 +158,9 @@ fn arguments() -> Vec<String> {
 impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
+        if self.optimizer.is_second_order() && self.learning_rate.is_some() {
+            bail!("this optimizer chooses its own steps: leave --learning-rate out");
+        }
         let first = self.run.seed;
         let seeds = first..first + u64::from(self.seeds);
         let name = self.run_name();

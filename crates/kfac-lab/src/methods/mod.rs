@@ -9,8 +9,8 @@ mod rate;
 use anyhow::Result;
 use burn::tensor::Tensor;
 use kfac::{
-    Batch, BatchSchedule, Eigenvalues, InverseStructure, Kfac, KfacConfig, ObserveReport,
-    PreconditionReport, PreconditionerConfig, StepError, StepReport,
+    Batch, BatchSchedule, Eigenvalues, InitError, InverseStructure, Kfac, KfacConfig,
+    ObserveReport, PreconditionReport, PreconditionerConfig, StepError, StepReport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,10 @@ impl MethodConfig {
     /// The name as it is typed.
     pub fn name(&self) -> String {
         match self {
-            Self::Kfac(_) => "kfac".to_owned(),
+            Self::Kfac(config) => match config.curvature.eigenvalues {
+                Eigenvalues::Kronecker => "kfac".to_owned(),
+                Eigenvalues::PerCase | Eigenvalues::BatchMean => "ekfac".to_owned(),
+            },
             Self::FirstOrder(config) => config.optimizer.name().to_owned(),
             Self::Preconditioned { behind, .. } => {
                 format!("preconditioned-{}", behind.optimizer.name())
@@ -74,16 +77,15 @@ impl MethodConfig {
     pub fn label(&self) -> String {
         match self {
             Self::Kfac(config) => match config.curvature.structure {
-                InverseStructure::BlockDiagonal => "K-FAC".to_owned(),
+                InverseStructure::BlockDiagonal => {
+                    estimate(config.curvature.eigenvalues).to_owned()
+                }
                 InverseStructure::BlockTridiagonal => "K-FAC, block-tridiagonal".to_owned(),
             },
             Self::FirstOrder(config) => config.label(),
             Self::Lbfgs(config) => format!("L-BFGS {}", config.rate),
             Self::Preconditioned { kfac, behind } => {
-                let name = match kfac.curvature.eigenvalues {
-                    Eigenvalues::Kronecker => "K-FAC",
-                    Eigenvalues::PerCase | Eigenvalues::BatchMean => "EKFAC",
-                };
+                let name = estimate(kfac.curvature.eigenvalues);
                 format!("{name}, {}", behind.label())
             }
             Self::Nag {
@@ -116,6 +118,28 @@ impl MethodConfig {
         }
     }
 
+    /// Refuses settings that it cannot start with.
+    ///
+    /// # Errors
+    /// The faults of K-FAC's settings, all at once, or where Burn refuses the learning rate.
+    pub fn check(&self) -> Result<()> {
+        let faults = match self {
+            Self::Kfac(config) => config.validate(),
+            Self::Preconditioned { kfac, .. } => kfac.validate(),
+            Self::FirstOrder(_) | Self::Lbfgs(_) | Self::Nag { .. } => Vec::new(),
+        };
+        if !faults.is_empty() {
+            return Err(InitError::Configuration(faults).into());
+        }
+        match self {
+            Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => {
+                config.schedule.rates(config.rate).map(drop)
+            }
+            Self::Lbfgs(config) => config.schedule.rates(config.rate).map(drop),
+            Self::Kfac(_) | Self::Nag { .. } => Ok(()),
+        }
+    }
+
     /// Starts the method on a model.
     ///
     /// # Errors
@@ -143,6 +167,14 @@ impl MethodConfig {
                 l2,
             } => Method::Nesterov(Nesterov::new((*rate, *max_momentum), *l2, gradients())),
         })
+    }
+}
+
+/// What K-FAC is called with its eigenvalues.
+fn estimate(eigenvalues: Eigenvalues) -> &'static str {
+    match eigenvalues {
+        Eigenvalues::Kronecker => "K-FAC",
+        Eigenvalues::PerCase | Eigenvalues::BatchMean => "EKFAC",
     }
 }
 

@@ -85,10 +85,10 @@ impl BatchStatistics {
         }
     }
 
-    /// Makes the statistics of the batch the running ones of the model.
+    /// Makes the statistics of the batch the running ones of the model, whatever these were.
     pub(crate) fn set_running(self) {
         for statistics in self.0 {
-            statistics.mix(0.0);
+            statistics.replace(|_, new| new);
         }
     }
 }
@@ -96,11 +96,16 @@ impl BatchStatistics {
 impl Statistics {
     /// Mixes those of the batch into the running ones, of which a part is kept.
     fn mix(self, kept: f64) {
+        self.replace(|running, new| running * kept + new * (1.0 - kept));
+    }
+
+    /// Replaces the running ones by what becomes of them and those of the batch.
+    fn replace(self, mixed: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) {
         let (mean, variance) = self.of_batch;
         let new = [Some(mean), variance];
         for (running, new) in self.running.iter().zip(new) {
             if let Some(new) = new {
-                replace(running, running.value() * kept + new * (1.0 - kept));
+                replace(running, mixed(running.value(), new));
             }
         }
     }

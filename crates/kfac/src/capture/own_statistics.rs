@@ -12,9 +12,12 @@ use burn::{
 /// Burn's clones share the statistics of their batch normalisations: what moves those of one moves those of
 /// all. Only `valid` makes new ones, so the parameters go back into what it returns.
 pub(crate) fn with_own_statistics<M: Module>(model: &M) -> M {
+    // A pass in training leaves the statistics to be synchronised, which `valid` does: what is visited before it may
+    // be those before the pass.
+    let own = model.valid().train();
     let mut parameters = Parameters::default();
     model.visit(&mut parameters);
-    model.valid().train().map(&mut parameters)
+    own.map(&mut parameters)
 }
 
 /// The tensors of the parameters, with all that autodiff knows of them.

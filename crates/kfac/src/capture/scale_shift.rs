@@ -88,10 +88,10 @@ impl Tape {
 
     /// Calls a batch normalisation; its scale and shift get a block.
     ///
-    /// In training it does what it does without a tape. The optimizer's own passes normalise by the
-    /// running statistics, so that cases do not depend on each other and every evaluation of a step is
-    /// of the same function; each step first moves them by the statistics of its cases, unless the
-    /// layer's `training` flag is off.
+    /// In training it does what it does without a tape. The optimizers' own passes normalise by constants, so that
+    /// cases do not depend on each other: those of [`Kfac`](crate::Kfac) by the running statistics, which each step
+    /// first moves by the statistics of its cases, unless the layer's `training` flag is off; those of
+    /// [`Preconditioner`](crate::Preconditioner) by the statistics of the batch.
     ///
     /// # Shapes
     ///

@@ -21,8 +21,8 @@ use crate::network::{Layers, ParameterAction, Value, WeightLayout};
 /// pass is the gradient with respect to that output.
 ///
 /// Switched off, a layer's output has the same bits as its own `forward`. While the optimizer is at
-/// work, a batch normalisation called through the tape uses its running statistics, which each step
-/// updates once, and dropout does nothing: all evaluations of a step are of the same function.
+/// work, a batch normalisation called through the tape uses statistics that are constants, and dropout does nothing:
+/// all evaluations of a step are of the same function.
 #[derive(Debug)]
 pub struct Tape {
     // Calls of layers nest, as `tape.batch_norm(&norm, tape.conv2d(&conv, x))`, and so they only borrow the tape.

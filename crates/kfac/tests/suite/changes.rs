@@ -14,6 +14,7 @@ use burn::{
 use kfac::{
     Batch, CoveragePolicy, Extensions, Gaussian, InitError, InverseStructure, IterateAveraging,
     Kfac, KfacConfig, Network, PreconditionerConfig, StepError, Tape, blocks::Diagonal,
+    damping::LevenbergMarquardt,
 };
 
 use crate::support::{
@@ -464,6 +465,39 @@ fn a_preconditioner_normalises_by_its_batch_and_moves_nothing() {
     let pairs = host::to_vec(found).into_iter();
     for (found, expected) in pairs.zip(host::to_vec(&expected)) {
         assert_near("Ā", found, expected, ROUNDING);
+    }
+}
+
+#[test]
+fn statistics_that_are_not_finite_do_not_reach_the_factors() {
+    let model = Normalised::new();
+    let inputs = batch().inputs;
+    let kfac = PreconditionerConfig::new().init(&model, Gaussian, &inputs);
+    let mut kfac = kfac.unwrap();
+    // What a training pass over a batch with NaN leaves behind.
+    let hidden = model.first.forward(inputs.clone().autodiff() * f64::NAN);
+    let _ = model.normalisation.forward(hidden);
+    kfac.observe_inputs(&model, &inputs).unwrap();
+    assert!(kfac.inverse().is_some());
+}
+
+#[test]
+fn a_training_pass_just_before_does_not_make_a_step_look_like_noise() {
+    let model = Normalised::new();
+    let batch = batch();
+    let config = PreconditionerConfig::new().map_curvature(|c| c.with_initial_refreshes(1));
+    let kfac = config.init(&model, Gaussian, &batch.inputs).unwrap();
+    let rule = LevenbergMarquardt {
+        initial: 0.1,
+        omega: 0.5,
+        period: 1,
+        bounds: [1e-8, 1e8],
+    };
+    let mut kfac = kfac.with_lambda_rule(Arc::new(rule));
+    for _ in 0..3 {
+        let _ = model.forward(batch.inputs.clone().autodiff(), &mut Tape::off());
+        kfac.observe(&model, &batch).unwrap();
+        kfac.adapt(&model, &model, &batch).unwrap();
     }
 }
 

@@ -117,7 +117,9 @@ impl<L> Preconditioner<L> {
     /// The gradients with those of the layers' parameters preconditioned, all others unchanged, for a step of
     /// a learning rate.
     ///
-    /// `rate` is the one that the optimizer behind is given, and only the KL clip reads it. A gradient of another
+    /// `rate` is the one that the optimizer behind is given, and only the KL clip reads it: it bounds the step of the
+    /// largest rate so far ([`set_kl_clip`](Self::set_kl_clip) forgets that). Let a warm-up rise step by step: behind
+    /// rates near zero a momentum gathers directions that no clip has shortened, which a jump of the rate lets loose. A gradient of another
     /// scale, as of the sum over cases, has its rate divided by that scale, as for the optimizer. A missing
     /// gradient counts as zero, and stays missing.
     ///
@@ -198,14 +200,17 @@ impl<L> Preconditioner<L> {
         Ok(())
     }
 
-    /// κ of the KL clip from the next gradients on.
+    /// κ of the KL clip from the next gradients on; the largest rate counts anew from there, as after a rate that was
+    /// too large, or at a restart of the schedule.
     ///
     /// # Errors
     ///
     /// [`ConfigFault`] where it is not above zero; κ is then as before.
     pub fn set_kl_clip(&mut self, kl_clip: Option<f64>) -> Result<(), ConfigFault> {
         let config = self.config.clone().with_kl_clip(kl_clip);
-        self.reconfigure(config)
+        self.reconfigure(config)?;
+        self.state.largest_rate = 0.0;
+        Ok(())
     }
 
     /// Observations between updates of the statistics, and between refreshes of the inverse, from the next one on.

@@ -38,7 +38,8 @@ impl Cases for Untargeted {
 impl<L> Preconditioner<L> {
     /// Takes a batch into the statistics, and refreshes the inverse, where these are due.
     ///
-    /// Call it once a step, with the training batch or a part of it ([`Batch::slice`]). The
+    /// Call it once a step, with the training batch or a part of it ([`Batch::slice`]); parts that were accumulated
+    /// before are taken in with it. The
     /// targets give the weights of the cases; beyond that only the empirical Fisher reads them. The model
     /// stays as it is: batch normalisations use the statistics of the batch (of at most 1024 cases), as
     /// constants, and their running ones move in the training pass alone.
@@ -93,7 +94,8 @@ impl<L> Preconditioner<L> {
     ///
     /// # Errors
     ///
-    /// As [`observe`](Self::observe); the parts before are kept.
+    /// [`StepError`] where the part is malformed; the parts before are kept. What is not finite is found when the
+    /// parts are observed.
     pub fn accumulate<M: Network, T: Cases>(
         &mut self,
         model: &M,
@@ -111,7 +113,7 @@ impl<L> Preconditioner<L> {
     ///
     /// # Errors
     ///
-    /// As [`observe_inputs`](Self::observe_inputs); the parts before are kept.
+    /// As [`accumulate`](Self::accumulate), and where the targets matter.
     pub fn accumulate_inputs<M: Network>(
         &mut self,
         model: &M,
@@ -199,7 +201,7 @@ impl<L> Preconditioner<L> {
                 let state = &self.state.engine;
                 self.engine.gathered(gathering, state, observation)?
             }
-            None if self.statistics_due() => return Err(StepError::EmptyBatch),
+            None if self.statistics_due() => return Err(StepError::NothingAccumulated),
             None => (self.state.engine.clone(), Observed::default()),
         };
         let mut watch = Stopwatch::start();
