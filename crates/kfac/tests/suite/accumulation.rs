@@ -108,7 +108,10 @@ fn a_part_that_is_refused_leaves_those_before() {
     assert_same_inverse("without the refused part", &parts, &whole, &model);
 
     // With nothing accumulated there is nothing to observe, where statistics are due.
-    assert_eq!(parts.observe_accumulated(), Err(StepError::EmptyBatch));
+    assert_eq!(
+        parts.observe_accumulated(),
+        Err(StepError::NothingAccumulated)
+    );
     let config = config().map_curvature(|c| c.with_statistics_period(2).with_inverse_period(2));
     let mut sparse = preconditioner(&config, &model);
     sparse.observe(&model, &batch(1)).unwrap();
