@@ -143,7 +143,8 @@ pub(super) struct KfacArguments {
     /// Largest weight of the past in the factors' averages [default: 0.95, in front of another optimizer 0.8]
     #[arg(long, value_name = "WEIGHT", value_parser = momentum)]
     statistics_cap: Option<f64>,
-    /// KL clip: twice the divergence that a plain step of the learning rate may have, 0 for no bound [default: 0.0003]
+    /// KL clip: twice the divergence that a plain step of the learning rate may have, for 128 cases, and in
+    /// proportion for other batches; 0 for no bound [default: 0.0003]
     #[arg(long, value_name = "KAPPA", value_parser = at_least_zero)]
     kl_clip: Option<f64>,
     /// τ1: part of the batch for the factors [default: 0.125, in front of another optimizer 1]

@@ -63,6 +63,8 @@ pub(crate) struct Observed {
     pub(crate) factors: f64,
     /// The cases that were taken in.
     pub(crate) cases: usize,
+    /// Those of the batches that they are from.
+    pub(crate) of_batch: usize,
     /// Paths of the layers that the batch did not reach.
     pub(crate) unreached: Vec<String>,
 }
@@ -157,6 +159,7 @@ impl<L> Engine<L> {
             observed.factors += watch.lap();
         })?;
         observed.cases += batch.len();
+        observed.of_batch += sample.batch.len();
         Ok(())
     }
 
@@ -168,6 +171,7 @@ impl<L> Engine<L> {
             gradients: GradientKind::Given,
         };
         gathering.observed.cases += recorded.cases;
+        gathering.observed.of_batch += recorded.cases;
         gathering.sums.accumulate(recorded, pass);
         gathering.observed.factors += watch.lap();
     }

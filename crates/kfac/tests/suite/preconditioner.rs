@@ -310,6 +310,29 @@ fn the_kl_clip_bounds_the_squared_fisher_norm() {
     assert_eq!(of(Some(1.01 * norm)), free, "within the bound");
 }
 
+#[test]
+fn the_kl_clip_is_in_proportion_to_the_cases_of_the_batch() {
+    let model = SPEC.model(1);
+    // A batch in two parts, cut at a case.
+    let whole = batch(1).len();
+    let nu = |cases: Option<usize>, cut: usize| {
+        let config = config().with_kl_clip(Some(1e-6)).with_kl_clip_cases(cases);
+        let mut kfac = preconditioner(&config, &model);
+        for part in [0..cut, cut..whole] {
+            kfac.accumulate(&model, &batch(1).slice(part)).unwrap();
+        }
+        kfac.observe_accumulated().unwrap();
+        let step = kfac.precondition(&model, gradients(&model, &batch(2)), 1.0);
+        step.unwrap().report.nu
+    };
+    let same = nu(None, 4);
+    assert_near("its own size", nu(Some(whole), 4), same, ROUNDING);
+    let quarter = nu(Some(4 * whole), 4);
+    assert_near("a quarter", quarter, 0.5 * same, ROUNDING);
+    let cut = nu(Some(4 * whole), 2);
+    assert_near("cut elsewhere", cut, 0.5 * same, ROUNDING);
+}
+
 /// A task whose inputs differ in scale by a factor of thirty.
 struct Classification {
     batches: Vec<Batch<Tensor<2>>>,

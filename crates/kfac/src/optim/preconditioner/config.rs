@@ -49,6 +49,13 @@ pub struct PreconditionerConfig {
     /// hundred times as much.
     #[config(default = "Some(3e-4)")]
     pub kl_clip: Option<f64>,
+    /// The cases of a batch that κ is for: larger batches may have as much more, as there is less noise in their
+    /// gradients, and smaller ones less.
+    ///
+    /// At least 1, default 128; `None` is the same κ for every batch. What counts is the last batch that statistics were
+    /// taken from, with all its accumulated parts.
+    #[config(default = "Some(128)")]
+    pub kl_clip_cases: Option<usize>,
 }
 
 impl PreconditionerConfig {
@@ -72,7 +79,9 @@ impl PreconditionerConfig {
         let lambda = Range::positive("lambda", self.lambda);
         let kappa = self.kl_clip;
         let kappa = kappa.map(|kappa| Range::positive("kl_clip", kappa));
-        let ranges = std::iter::once(lambda).chain(kappa);
+        let cases = self.kl_clip_cases;
+        let cases = cases.map(|cases| Range::count("kl_clip_cases", cases as u64));
+        let ranges = std::iter::once(lambda).chain(kappa).chain(cases);
         ranges.filter_map(Range::fault).collect()
     }
 }

@@ -179,12 +179,21 @@ impl<L> Preconditioner<L> {
 
     /// `ν = min(1, √(κ / (α̂² gᵀ F̃⁻¹ g)))`.
     fn nu(&self, rate: f64, squared_fisher_norm: f64) -> f64 {
-        match self.config.kl_clip {
+        match self.kappa() {
             Some(kappa) if rate * rate * squared_fisher_norm > kappa => {
                 kappa.sqrt() / (rate * squared_fisher_norm.sqrt())
             }
             _ => 1.0,
         }
+    }
+
+    /// κ for the last batch.
+    fn kappa(&self) -> Option<f64> {
+        let kappa = self.config.kl_clip?;
+        let of = self.config.kl_clip_cases;
+        Some(of.map_or(kappa, |cases| {
+            kappa * self.state.cases as f64 / cases as f64
+        }))
     }
 
     /// λ from the next refresh of the inverse on, whatever the rule made of it before; for schedules that are not

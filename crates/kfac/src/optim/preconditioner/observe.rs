@@ -237,6 +237,9 @@ impl<L> Preconditioner<L> {
         };
         let state = &mut self.state;
         state.engine = engine;
+        if observed.of_batch > 0 {
+            state.cases = observed.of_batch;
+        }
         state.observations = observation.number;
         state.unreached = observed.unreached;
         state.repairs = repairs.unwrap_or_else(|| std::mem::take(&mut state.repairs));

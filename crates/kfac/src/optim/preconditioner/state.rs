@@ -20,6 +20,8 @@ pub(in crate::optim) struct PreconditionerState {
     pub(super) gathering: Option<Gathering>,
     /// λ for the observation under way, or the next one.
     pub(super) lambda: LambdaState,
+    /// The cases of the last batch that statistics were taken from, whole.
+    pub(super) cases: usize,
     /// The largest learning rate so far.
     pub(super) largest_rate: f64,
     /// The observation after which λ was last worked out.
@@ -36,6 +38,7 @@ impl PreconditionerState {
             unreached: Vec::new(),
             gathering: None,
             lambda,
+            cases: 0,
             largest_rate: 0.0,
             judged: 0,
         }

@@ -15,6 +15,7 @@ pub(crate) fn config() -> PreconditionerConfig {
     PreconditionerConfig::new()
         .with_lambda(LAMBDA)
         .with_kl_clip(None)
+        .with_kl_clip_cases(None)
         .map_curvature(|c| {
             c.with_fisher(FisherEstimate::Exact)
                 .with_statistics_period(1)
