@@ -119,9 +119,10 @@ impl<L> Preconditioner<L> {
     ///
     /// `rate` is the one that the optimizer behind is given, and only the KL clip reads it: it bounds the step of the
     /// largest rate so far ([`set_kl_clip`](Self::set_kl_clip) forgets that). Let a warm-up rise step by step: behind
-    /// rates near zero a momentum gathers directions that no clip has shortened, which a jump of the rate lets loose. A gradient of another
-    /// scale, as of the sum over cases, has its rate divided by that scale, as for the optimizer. A missing
-    /// gradient counts as zero, and stays missing.
+    /// rates near zero a momentum gathers directions that no clip has shortened, which a jump of the rate lets loose.
+    ///
+    /// A gradient of another scale, as of the sum over cases, has its rate divided by that scale, as for the optimizer.
+    /// A missing gradient counts as zero, and stays missing.
     ///
     /// # Errors
     ///

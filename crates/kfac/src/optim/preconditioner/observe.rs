@@ -39,10 +39,9 @@ impl<L> Preconditioner<L> {
     /// Takes a batch into the statistics, and refreshes the inverse, where these are due.
     ///
     /// Call it once a step, with the training batch or a part of it ([`Batch::slice`]); parts that were accumulated
-    /// before are taken in with it. The
-    /// targets give the weights of the cases; beyond that only the empirical Fisher reads them. The model
-    /// stays as it is: batch normalisations use the statistics of the batch (of at most 1024 cases), as
-    /// constants, and their running ones move in the training pass alone.
+    /// before are taken in with it. The targets give the weights of the cases; beyond that only the empirical Fisher
+    /// reads them. The model stays as it is: batch normalisations use the statistics of the batch (of at most 1024
+    /// cases), as constants, and their running ones move in the training pass alone.
     ///
     /// # Errors
     ///
