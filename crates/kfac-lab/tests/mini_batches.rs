@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use burn::{
-    module::Module,
-    tensor::{Device, Int, Tensor},
-};
+use burn::tensor::{Device, Int, Tensor};
 use kfac::{Network, Tape};
 use kfac_lab::{
     data::FashionPart,
@@ -33,10 +30,11 @@ fn batches(rows: &Rows, size: usize, device: &Device) -> Vec<(Tensor<2>, Tensor<
     parts.map(batch).collect()
 }
 
-fn accuracy(model: &Model, rows: &Rows) -> f64 {
-    let device = Device::flex();
+/// With batch normalisations as in training: their running statistics move by a tenth a step, and have not arrived after
+/// 15 of them.
+fn accuracy(model: &Model, rows: &Rows, device: &Device) -> f64 {
     let mut correct = 0;
-    for (inputs, classes) in batches(rows, 100, &device) {
+    for (inputs, classes) in batches(rows, 100, device) {
         let outputs = model.forward(inputs, &mut Tape::off());
         let found: Tensor<1, Int> = outputs.argmax(1).squeeze_dim(1);
         correct += found.equal(classes).int().sum().into_scalar::<i64>();
@@ -63,12 +61,9 @@ fn the_readmes_loop_trains_every_network_on_batches_of_every_size() {
                 values.iter().all(|value| value.is_finite()),
                 "{name:?}, {size}"
             );
-            let accuracy = accuracy(&model.valid(), &data.test);
+            let accuracy = accuracy(&model, &data.test, &device);
             println!("{name:?}, batches of {size}: {accuracy}");
-            // The running statistics of batch normalisations move by a tenth a step: after 15 they have not arrived.
-            if name != TaskName::FashionResnet20 || size == 32 {
-                assert!(accuracy > least, "{name:?}, batches of {size}: {accuracy}");
-            }
+            assert!(accuracy > least, "{name:?}, batches of {size}: {accuracy}");
         }
     }
 }

@@ -8,9 +8,6 @@ use burn::{
 
 use crate::moving_average::old_weight;
 
-/// The running statistics of batch normalisations are told by no more cases than this, at once.
-pub(crate) const NORMALISED_CASES: usize = 1024;
-
 /// The statistics of a batch, for the batch normalisations of a network.
 #[derive(Debug, Default)]
 pub(crate) struct BatchStatistics(Vec<Statistics>);
@@ -81,7 +78,7 @@ impl BatchStatistics {
                 Origin::New => old_weight(update, cap),
                 Origin::Pretrained => cap,
             };
-            statistics.mix(kept);
+            statistics.replace(|running, new| running * kept + new * (1.0 - kept));
         }
     }
 
@@ -94,11 +91,6 @@ impl BatchStatistics {
 }
 
 impl Statistics {
-    /// Mixes those of the batch into the running ones, of which a part is kept.
-    fn mix(self, kept: f64) {
-        self.replace(|running, new| running * kept + new * (1.0 - kept));
-    }
-
     /// Replaces the running ones by what becomes of them and those of the batch.
     fn replace(self, mixed: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) {
         let (mean, variance) = self.of_batch;

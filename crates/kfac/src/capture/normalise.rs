@@ -2,11 +2,14 @@
 
 use super::{
     network::Network,
-    normalisation::{BatchStatistics, NORMALISED_CASES},
+    normalisation::BatchStatistics,
     own_statistics::with_own_statistics,
     tape::{Mode, Tape},
 };
 use crate::network::{Cases, Layers};
+
+/// Batch normalisations are told the statistics of no more cases than this, at once.
+const NORMALISED_CASES: usize = 1024;
 
 impl BatchStatistics {
     /// The statistics of a batch at the model's parameters, each layer seeing inputs normalised by
