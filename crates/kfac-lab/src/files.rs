@@ -1,12 +1,16 @@
 //! Files that appear whole or not at all.
 
 use std::{
+    fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 use tempfile::{Builder, NamedTempFile};
+
+/// What the names of files and folders begin with until they are whole.
+const UNFINISHED: &str = ".unfinished-";
 
 /// A file that could not be written; an older one of that name is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -51,18 +55,80 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError>
     })
 }
 
-/// An empty file in the folder of `path`, with the permissions of any new file.
-fn unfinished(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = match path.parent() {
+/// Writes a folder of files beside its place, onto the disk, then moves it there; there must be none of that name.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_folder<'a>(
+    path: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(), WriteError> {
+    let parent = parent(path);
+    let written = fs::create_dir_all(parent).and_then(|()| {
+        let folder = Builder::new().prefix(UNFINISHED).tempdir_in(parent)?;
+        for (name, content) in files {
+            let mut file = File::create_new(folder.path().join(name))?;
+            file.write_all(content)?;
+            file.sync_all()?;
+        }
+        sync_folder(folder.path())?;
+        fs::rename(folder.path(), path)?;
+        // Nothing is left of it under its first name.
+        let _ = folder.keep();
+        sync_folder(parent)
+    });
+    written.map_err(|source| WriteError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Removes what a process that was killed left half-written in a folder.
+///
+/// # Errors
+/// Where the folder cannot be read, or something in it cannot be removed.
+pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a folder lists is on the disk with its files only once the folder itself is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The folder that a path is in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// An empty file in the folder of `path`, with the permissions of any new file.
+fn unfinished(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    builder.prefix(".unfinished-");
+    builder.prefix(UNFINISHED);
     // Temporary files are for their owner alone unless told otherwise; the umask still applies.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    builder.tempfile_in(parent(path))
 }
 
 #[cfg(test)]

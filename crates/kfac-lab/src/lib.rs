@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod charts;
+pub mod checkpoint;
 pub mod cli;
 pub mod compare;
 pub mod curvature;
@@ -11,6 +12,7 @@ pub mod export;
 pub mod figures;
 pub mod files;
 pub mod initialise;
+pub mod inspect;
 pub mod loss;
 mod matrix;
 mod median;

@@ -43,7 +43,7 @@ pub enum TaskName {
 }
 
 /// A task: network, loss, settings, but no data yet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     /// Its name.
     pub name: TaskName,
@@ -66,7 +66,7 @@ pub struct Task {
 }
 
 /// What the targets of a task are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
     /// The inputs: an autoencoder.

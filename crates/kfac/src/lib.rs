@@ -67,6 +67,7 @@ mod moving_average;
 mod network;
 mod optim;
 mod random;
+pub mod record;
 #[cfg(feature = "train")]
 pub mod train;
 mod workers;
@@ -91,7 +92,8 @@ pub use optim::{
     BatchSchedule, DirectionalDerivatives, GammaCandidate, IterateAveraging, Kfac, KfacConfig,
     LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError, ObserveReport,
     Phase, PhaseTimes, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
-    QuadraticReport, Reduction, StepOutcome, StepReport, directional_derivatives,
+    QuadraticReport, RecordedFactor, RecordedState, Reduction, StepOutcome, StepReport,
+    directional_derivatives,
 };
 pub use random::RandomStream;
 

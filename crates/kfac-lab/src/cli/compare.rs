@@ -19,8 +19,8 @@ use crate::{
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions,
-        output_folder,
+        Augmentation, CaseOrder, EvaluateEvery, Limit, RunConfig, RunFolder, StepRecord,
+        TrainOptions, output_folder,
     },
 };
 
@@ -188,7 +188,8 @@ impl CompareArguments {
             method,
         };
         let mut folder = RunFolder::create(Some(out), "")?;
-        Ok(run(&options, data, &mut folder)?.steps)
+        let config = RunConfig::new(options, self.run.source(), data)?;
+        Ok(run(&config, data, &mut folder)?.steps)
     }
 
     fn draw(&self, task: &Task, runs: &[Entry], folder: &Path) -> Result<()> {

@@ -3,8 +3,10 @@
 mod bench;
 mod compare;
 mod export;
+mod inspect;
 mod optimizer;
 mod options;
+mod resume;
 mod sweep;
 mod train;
 mod values;
@@ -37,6 +39,10 @@ struct Arguments {
 enum Command {
     /// Train a network and write a run folder
     Train(Box<train::TrainArguments>),
+    /// Go on with a run that was interrupted, or make it longer
+    Resume(resume::ResumeArguments),
+    /// Tell what the newest checkpoint of a run holds
+    Inspect(inspect::InspectArguments),
     /// Train with K-FAC and its rivals for the same time, and plot them together
     Compare(Box<compare::CompareArguments>),
     /// Measure what a step costs, phase by phase
@@ -180,6 +186,8 @@ pub fn run() -> ExitCode {
 fn execute(command: Command) -> Result<bool> {
     match command {
         Command::Train(arguments) => arguments.run().map(|()| true),
+        Command::Resume(arguments) => arguments.run().map(|()| true),
+        Command::Inspect(arguments) => arguments.run().map(|()| true),
         Command::Compare(arguments) => arguments.run().map(|()| true),
         Command::Bench(arguments) => arguments.run().map(|()| true),
         Command::ExportProblem(arguments) => arguments.run().map(|()| true),

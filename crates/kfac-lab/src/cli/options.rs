@@ -12,10 +12,10 @@ use kfac::{
 
 use super::values::{at_least_zero, count, fraction, momentum, positive};
 use crate::{
-    data::FashionPart,
+    checkpoint::CheckpointPlan,
     precision::Precision,
     task::{Task, TaskData, TaskName},
-    train::INTERRUPTED,
+    train::{DataSource, INTERRUPTED},
 };
 
 /// What is trained, on what, and where the run goes.
@@ -63,30 +63,67 @@ impl RunArguments {
         }
     }
 
-    /// Loads the task's data.
-    pub(super) fn load(&self, task: &Task) -> Result<TaskData> {
-        let fashion = if self.full {
-            FashionPart::Full
-        } else {
-            FashionPart::Embedded
-        };
-        let mut data = task.load(&self.data, fashion, self.seed)?;
-        if let Some(cases) = self.cases {
-            data.keep_first(cases);
+    /// Where the task's data come from, none of them held out.
+    pub(super) fn source(&self) -> DataSource {
+        DataSource {
+            folder: self.data.clone(),
+            full: self.full,
+            cases: self.cases,
+            hold_out: None,
         }
-        Ok(data)
     }
 
-    /// Sets the number of threads, and ends runs cleanly on Ctrl-C.
+    /// Loads the task's data.
+    pub(super) fn load(&self, task: &Task) -> Result<TaskData> {
+        self.source().load(task, self.seed)
+    }
+
+    /// Sets the number of threads, and ends runs cleanly where that is asked for.
     pub(super) fn prepare_process(&self) -> Result<()> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build_global()
-                .context("cannot set the number of threads")?;
+        prepare_process(self.threads)
+    }
+}
+
+/// Sets the number of threads, and ends runs cleanly on Ctrl-C and where the system asks for their end.
+pub(super) fn prepare_process(threads: Option<usize>) -> Result<()> {
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("cannot set the number of threads")?;
+    }
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        .context("cannot handle Ctrl-C")
+}
+
+/// When checkpoints are written, besides at the end of a run and where it is interrupted.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct CheckpointArguments {
+    /// Write a checkpoint after every so many iterations too, for `kfac resume`
+    #[arg(long, value_name = "N", value_parser = count::<u64>())]
+    pub(super) checkpoint_every: Option<u64>,
+    /// So many checkpoints are kept, the newest [default: 2]
+    #[arg(long, value_name = "K", value_parser = count::<usize>())]
+    pub(super) keep_checkpoints: Option<usize>,
+}
+
+/// One is there while the next is written, and one more in case that the newest cannot be read.
+const KEEP: usize = 2;
+
+impl CheckpointArguments {
+    pub(super) fn plan(self) -> CheckpointPlan {
+        CheckpointPlan {
+            every: self.checkpoint_every,
+            keep: self.keep_checkpoints.unwrap_or(KEEP),
         }
-        ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
-            .context("cannot handle Ctrl-C")
+    }
+
+    /// The plan of a run that goes on.
+    pub(super) fn or(self, plan: CheckpointPlan) -> CheckpointPlan {
+        CheckpointPlan {
+            every: self.checkpoint_every.or(plan.every),
+            keep: self.keep_checkpoints.unwrap_or(plan.keep),
+        }
     }
 }
 

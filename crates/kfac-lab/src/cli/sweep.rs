@@ -21,8 +21,8 @@ use crate::{
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, EvaluateEvery, Limit, RunFolder, StepRecord, TrainOptions,
-        batches_of_epoch, output_folder,
+        Augmentation, CaseOrder, EvaluateEvery, Limit, RunConfig, RunFolder, StepRecord,
+        TrainOptions, batches_of_epoch, output_folder,
     },
 };
 
@@ -209,7 +209,8 @@ impl Runs<'_> {
             let name = format!("{}-{}-{seed}", setting.optimizer, rate.unwrap_or_default());
             let name = format!("{name}-{}", setting.epochs);
             let mut run_folder = RunFolder::create(Some(&folder.join(name)), "")?;
-            let steps = match run(&options, &self.data, &mut run_folder) {
+            let config = RunConfig::new(options, self.arguments.run.source(), &self.data)?;
+            let steps = match run(&config, &self.data, &mut run_folder) {
                 Ok(outcome) => evaluated(outcome.steps),
                 Err(error) => {
                     eprintln!("{}, seed {seed}: {error:#}", setting.label);

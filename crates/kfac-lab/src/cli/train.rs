@@ -4,11 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use kfac::BatchSchedule;
-use serde::Serialize;
 
 use super::{
     optimizer::{Circumstances, Optimizer},
-    options::{KfacArguments, RunArguments, ScheduleArgument},
+    options::{CheckpointArguments, KfacArguments, RunArguments, ScheduleArgument},
     values::{at_least_zero, count, fraction, momentum, positive},
 };
 use crate::{
@@ -16,20 +15,19 @@ use crate::{
     initialise,
     methods::{MethodConfig, RateForm, RateSchedule},
     plot::Emphasis,
-    precision::Precision,
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, EvaluateEvery, Limit, Outcome, RunFolder, Seeds, TrainOptions,
-        batches_of_epoch, output_folder, train,
+        Augmentation, CaseOrder, DataSource, EvaluateEvery, Limit, Outcome, RunConfig, RunFolder,
+        Seeds, TrainOptions, batches_of_epoch, output_folder, train,
     },
-    version::{VERSIONS, Versions},
 };
 
 /// Train a network and write a run folder.
 ///
 /// The folder gets config.json (all that is needed to repeat the run), steps.jsonl (every quantity
-/// of every step), error and objective against iterations and seconds as SVG, and the final weights.
+/// of every step), error and objective against iterations and seconds as SVG, the final weights, and a
+/// checkpoint, from which `kfac resume` goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   kfac train                                  K-FAC on CURVES, nothing to set
@@ -63,6 +61,8 @@ pub(super) struct TrainArguments {
     /// Evaluate on all cases every so many iterations [default: kfac 10, others 100 times a run]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     evaluate_every: Option<u64>,
+    #[command(flatten)]
+    checkpoints: CheckpointArguments,
     #[command(flatten)]
     kfac: KfacArguments,
     /// What is done to the images of each batch
@@ -107,54 +107,6 @@ const EPOCH_BATCH: usize = 128;
 /// Evaluations of a run that is limited by time.
 const EVALUATIONS: f64 = 100.0;
 
-/// What `config.json` holds: enough to repeat the run.
-#[derive(Debug, Serialize)]
-struct RunConfig<'a> {
-    version: Versions,
-    command: Vec<String>,
-    device: &'static str,
-    threads: usize,
-    data: &'a str,
-    task: &'a Task,
-    order: CaseOrder,
-    method: &'a MethodConfig,
-    schedule: BatchSchedule,
-    iterations: Option<u64>,
-    seconds: Option<f64>,
-    seed: u64,
-    precision: Precision,
-    init: Option<String>,
-}
-
-impl<'a> RunConfig<'a> {
-    fn new(options: &'a TrainOptions, data: &'a str) -> Self {
-        Self {
-            version: VERSIONS,
-            command: arguments(),
-            device: "flex (CPU)",
-            threads: rayon::current_num_threads(),
-            data,
-            task: &options.task,
-            order: options.order,
-            method: &options.method,
-            schedule: options.schedule,
-            iterations: options.limit.iterations,
-            seconds: options.limit.seconds,
-            seed: options.seed,
-            precision: options.precision,
-            init: options.init.as_ref().map(|path| path.display().to_string()),
-        }
-    }
-}
-
-/// The command line; bytes that are no text are told as such.
-fn arguments() -> Vec<String> {
-    let arguments = std::env::args_os();
-    arguments
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect()
-}
-
 impl TrainArguments {
     pub(super) fn run(&self) -> Result<()> {
         self.run.prepare_process()?;
@@ -197,12 +149,18 @@ impl TrainArguments {
 
     fn trained(&self, folder: &mut RunFolder) -> Result<Outcome> {
         let task = self.kfac.task(self.run.task());
-        let mut data = self.run.load(&task)?;
-        if let Some(fraction) = self.hold_out {
-            data.hold_out(fraction);
-        }
+        let source = DataSource {
+            hold_out: self.hold_out,
+            ..self.run.source()
+        };
+        let data = source.load(&task, self.run.seed)?;
         let options = self.options(task, data.train.len());
-        run(&options, &data, folder)
+        let config = RunConfig::new(options, source, &data)?;
+        run(
+            &config.with_checkpoints(self.checkpoints.plan()),
+            &data,
+            folder,
+        )
     }
 
     /// The curves of all seeds in one picture of each quantity.
@@ -312,18 +270,15 @@ impl TrainArguments {
 }
 
 /// Trains, and leaves settings, steps, pictures and final weights in the folder.
-pub(super) fn run(
-    options: &TrainOptions,
-    data: &TaskData,
-    folder: &mut RunFolder,
-) -> Result<Outcome> {
-    folder.write_config(&RunConfig::new(options, &data.description))?;
-    let outcome = train(options, data, folder)?;
-    finish(options, &outcome, folder)?;
+pub(super) fn run(config: &RunConfig, data: &TaskData, folder: &mut RunFolder) -> Result<Outcome> {
+    folder.write_config(config)?;
+    let outcome = train(config, data, folder)?;
+    finish(&config.options, &outcome, folder)?;
     Ok(outcome)
 }
 
-fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Result<()> {
+/// Leaves pictures and final weights in the folder.
+pub(super) fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Result<()> {
     let captions = Captions {
         title: format!("{}: {}", options.task.label(), options.method.label()),
         subtitle: format!("{}, seed {}", outcome.summary.data, options.seed),

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use burn::{
-    lr_scheduler::module_lr_scheduler::ModuleLrScheduler,
+    lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
     module::ParamGroup,
     optim::{
         AdamConfig, AdamWConfig, ModuleOptimizer, MuonConfig, SgdConfig, decay::WeightDecayConfig,
@@ -10,11 +10,20 @@ use burn::{
     },
     tensor::Tensor,
 };
-use kfac::{Batch, Preconditioner, StepError};
+use kfac::{Batch, Preconditioner, StepError, record::OptimizerRecord};
 use serde::{Deserialize, Serialize};
 
-use super::{StepSummary, gradients::MeanGradients, rate::RateSchedule};
-use crate::{loss::Distribution, network::Model};
+use super::{
+    StepSummary,
+    gradients::MeanGradients,
+    rate::RateSchedule,
+    record::{KFAC, OPTIMIZER, RATES, burns},
+};
+use crate::{
+    checkpoint::{CheckpointFiles, Part},
+    loss::Distribution,
+    network::Model,
+};
 
 /// A first-order optimizer with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,5 +168,27 @@ impl FirstOrder {
             kfac: None,
             preconditioned,
         })
+    }
+
+    pub(super) fn record(&self) -> Result<Vec<(&'static str, Part)>> {
+        let optimizer = burns(self.optimizer.into_bytes())?;
+        let rates = burns(self.rates.to_record().into_bytes())?;
+        let kfac = self.kfac.iter();
+        let kfac = kfac.map(|kfac| (KFAC, Part::Kfac(Box::new(kfac.record()))));
+        let own = [(OPTIMIZER, optimizer), (RATES, rates)];
+        let own = own.map(|(name, bytes)| (name, Part::Bytes(bytes)));
+        Ok(own.into_iter().chain(kfac).collect())
+    }
+
+    pub(super) fn load(&mut self, model: &Model, files: &CheckpointFiles) -> Result<()> {
+        if let Some(kfac) = &mut self.kfac {
+            let record = OptimizerRecord::from_bytes(files.get(KFAC)?.to_vec())?;
+            kfac.load_record(model, &record)?;
+        }
+        let optimizer = self.optimizer.clone();
+        self.optimizer = burns(optimizer.from_bytes(files.get(OPTIMIZER)?.clone()))?;
+        let rates = burns(LrSchedulerRecord::from_bytes(files.get(RATES)?.clone()))?;
+        self.rates = self.rates.clone().load_record(rates);
+        Ok(())
     }
 }

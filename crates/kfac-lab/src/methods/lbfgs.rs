@@ -2,15 +2,23 @@
 
 use anyhow::Result;
 use burn::{
-    lr_scheduler::module_lr_scheduler::ModuleLrScheduler,
+    lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
     optim::{GradientsParams, LBFGS, LBFGSConfig, LineSearchFn},
     tensor::Tensor,
 };
 use kfac::{Batch, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{StepSummary, gradients::MeanGradients, rate::RateSchedule};
-use crate::network::Model;
+use super::{
+    StepSummary,
+    gradients::MeanGradients,
+    rate::RateSchedule,
+    record::{OPTIMIZER, RATES, burns},
+};
+use crate::{
+    checkpoint::{CheckpointFiles, Part},
+    network::Model,
+};
 
 /// L-BFGS with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,5 +81,20 @@ impl Lbfgs {
             kfac: None,
             preconditioned: None,
         })
+    }
+
+    pub(super) fn record(&self) -> Result<Vec<(&'static str, Part)>> {
+        let optimizer = burns(self.optimizer.into_bytes())?;
+        let rates = burns(self.rates.to_record().into_bytes())?;
+        let own = [(OPTIMIZER, optimizer), (RATES, rates)];
+        Ok(own.map(|(name, bytes)| (name, Part::Bytes(bytes))).into())
+    }
+
+    pub(super) fn load(&mut self, files: &CheckpointFiles) -> Result<()> {
+        let optimizer = self.optimizer.clone();
+        self.optimizer = burns(optimizer.from_bytes(files.get(OPTIMIZER)?.clone()))?;
+        let rates = burns(LrSchedulerRecord::from_bytes(files.get(RATES)?.clone()))?;
+        self.rates = self.rates.clone().load_record(rates);
+        Ok(())
     }
 }

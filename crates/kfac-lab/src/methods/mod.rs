@@ -5,6 +5,7 @@ mod gradients;
 mod lbfgs;
 mod nesterov;
 mod rate;
+mod record;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
@@ -27,6 +28,8 @@ use lbfgs::Lbfgs;
 pub use lbfgs::LbfgsConfig;
 use nesterov::Nesterov;
 pub use rate::{RateForm, RateSchedule};
+pub(crate) use record::KFAC;
+pub use record::model_file;
 
 /// A method and its settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,6 +118,17 @@ impl MethodConfig {
             Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => config.l2(),
             Self::Lbfgs(_) => 0.0,
             Self::Nag { l2, .. } => *l2,
+        }
+    }
+
+    /// Whether its learning rate depends on how long the run is.
+    pub fn is_scheduled(&self) -> bool {
+        match self {
+            Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => {
+                config.schedule != RateSchedule::CONSTANT
+            }
+            Self::Lbfgs(config) => config.schedule != RateSchedule::CONSTANT,
+            Self::Kfac(_) | Self::Nag { .. } => false,
         }
     }
 

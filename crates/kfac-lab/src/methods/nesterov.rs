@@ -2,15 +2,24 @@
 
 use std::collections::HashMap;
 
+use anyhow::Result;
 use burn::{
-    module::{Module, ModuleMapper, Param, ParamId},
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
+    store::ModuleRecord,
     tensor::Tensor,
 };
 use kfac::{Batch, StepError};
 
-use super::{StepSummary, gradients::MeanGradients};
-use crate::network::Model;
+use super::{
+    StepSummary,
+    gradients::MeanGradients,
+    record::{VELOCITY, burns},
+};
+use crate::{
+    checkpoint::{CheckpointFiles, Part},
+    network::Model,
+};
 
 /// Nesterov's accelerated gradient with the schedule of Sutskever et al. (2013).
 ///
@@ -62,6 +71,28 @@ impl Nesterov {
             kfac: None,
             preconditioned: None,
         })
+    }
+
+    /// The velocity in the form of a model, whose record it is.
+    pub(super) fn record(&self, model: &Model) -> Result<Vec<(&'static str, Part)>> {
+        let velocity = model.valid().map(&mut InPlaceOfParameters(&self.velocity));
+        let bytes = burns(velocity.into_record().into_bytes())?;
+        Ok(vec![(VELOCITY, Part::Bytes(bytes))])
+    }
+
+    pub(super) fn load(
+        &mut self,
+        model: &Model,
+        (files, steps): (&CheckpointFiles, u64),
+    ) -> Result<()> {
+        let record = burns(ModuleRecord::from_bytes(files.get(VELOCITY)?.clone()))?;
+        let velocity = burns(model.valid().try_load_record(record))?;
+        self.steps = steps;
+        self.velocity.clear();
+        if steps > 0 {
+            velocity.visit(&mut Velocities(&mut self.velocity));
+        }
+        Ok(())
     }
 
     /// The model at `θ`.
@@ -134,6 +165,30 @@ impl ModuleMapper for StepBack<'_> {
             let back = velocity.clone().reshape(point.dims()) * self.momentum;
             (point - back).autodiff().set_require_grad(require_grad)
         })
+    }
+}
+
+/// Puts velocities where a model has its parameters; zeros where there are none.
+struct InPlaceOfParameters<'a>(&'a HashMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for InPlaceOfParameters<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let velocity = self.0.get(&param.id);
+        param.map(|point| match velocity {
+            Some(velocity) => velocity.clone().reshape(point.dims()),
+            None => point.zeros_like(),
+        })
+    }
+}
+
+/// Takes the parameters of a model for velocities.
+struct Velocities<'a>(&'a mut HashMap<ParamId, Tensor<1>>);
+
+impl ModuleVisitor for Velocities<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let velocity = param.val();
+        let size = velocity.shape().num_elements();
+        self.0.insert(param.id, velocity.reshape([size]));
     }
 }
 

@@ -7,6 +7,7 @@ use rand::{
     seq::{SliceRandom, index},
 };
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::augment::Augmentation;
 use crate::{precision::Precision, task::Rows};
@@ -17,9 +18,20 @@ pub(crate) struct Batches<'a> {
     random: ChaCha8Rng,
     /// What is left of an epoch, where batches come in such.
     epoch: Vec<usize>,
+    /// Where the stream of random numbers was when its order was drawn.
+    epoch_drawn_at: u128,
     device: Device,
     precision: Precision,
     augmentation: Augmentation,
+}
+
+/// Where a stream of batches is: with the seed, all that the following batches depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BatchPosition {
+    /// Words of the stream of random numbers so far.
+    word: u128,
+    epoch_drawn_at: u128,
+    left_of_epoch: usize,
 }
 
 /// The whole batches of an epoch, at least one.
@@ -33,6 +45,7 @@ impl<'a> Batches<'a> {
             rows,
             random: ChaCha8Rng::seed_from_u64(seed),
             epoch: Vec::new(),
+            epoch_drawn_at: 0,
             device,
             precision,
             augmentation: Augmentation::None,
@@ -56,12 +69,37 @@ impl<'a> Batches<'a> {
     /// The next batch of an epoch, in which each case comes once; cases that fill no batch are left out of it.
     pub(crate) fn next_of_epoch(&mut self, size: usize) -> Batch<Tensor<2>> {
         if self.epoch.len() < size {
-            self.epoch = (0..self.rows.len()).collect();
-            self.epoch.shuffle(&mut self.random);
+            self.draw_epoch();
         }
         let left = self.epoch.len().saturating_sub(size);
         let picked = self.epoch.split_off(left);
         self.augmented(&picked)
+    }
+
+    fn draw_epoch(&mut self) {
+        self.epoch_drawn_at = self.random.get_word_pos();
+        self.epoch = (0..self.rows.len()).collect();
+        self.epoch.shuffle(&mut self.random);
+    }
+
+    /// Where the stream of batches is.
+    pub(super) fn position(&self) -> BatchPosition {
+        BatchPosition {
+            word: self.random.get_word_pos(),
+            epoch_drawn_at: self.epoch_drawn_at,
+            left_of_epoch: self.epoch.len(),
+        }
+    }
+
+    /// Moves the stream of batches to where it was.
+    pub(super) fn move_to(&mut self, position: BatchPosition) {
+        self.epoch.clear();
+        if position.left_of_epoch > 0 {
+            self.random.set_word_pos(position.epoch_drawn_at);
+            self.draw_epoch();
+            self.epoch.truncate(position.left_of_epoch);
+        }
+        self.random.set_word_pos(position.word);
     }
 
     fn augmented(&mut self, picked: &[usize]) -> Batch<Tensor<2>> {
@@ -87,6 +125,28 @@ mod tests {
             targets: None,
             d_in: 2,
             d_out: 2,
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_moved_to_a_position_goes_on_as_the_first_one_did() {
+        let rows = Rows { d_in: 1, ..rows() };
+        let new = || {
+            let batches = Batches::new(&rows, 5, (Device::flex(), Precision::F32));
+            batches.with_augmentation(Augmentation::ShiftFlip)
+        };
+        let values = |batch: Batch<Tensor<2>>| batch.inputs.into_data();
+        for (size, before) in [(3, 0), (3, 1), (3, 5), (10, 1), (4, 7)] {
+            for next in [Batches::next, Batches::next_of_epoch] {
+                let mut batches = new();
+                (0..before).for_each(|_| drop(next(&mut batches, size)));
+                let mut moved = new();
+                moved.move_to(batches.position());
+                for _ in 0..5 {
+                    let [a, b] = [&mut batches, &mut moved].map(|b| values(next(b, size)));
+                    assert_eq!(a, b, "{size}, {before}");
+                }
+            }
         }
     }
 

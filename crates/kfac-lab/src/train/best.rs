@@ -1,9 +1,11 @@
 //! The best model of a run, by the cases that were held out.
 
+use serde::{Deserialize, Serialize};
+
 use super::Evaluation;
 
 /// The least error of the held-out cases so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Best {
     error: Option<f64>,
     /// Evaluations since then.

@@ -3,10 +3,13 @@
 mod augment;
 mod batches;
 mod best;
+mod config;
 mod evaluate;
+mod path_text;
 mod progress;
 mod record;
 mod seeds;
+mod state;
 mod summary;
 
 use std::{
@@ -15,13 +18,18 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
-use burn::tensor::Device;
+use anyhow::{Result, anyhow, bail};
+use burn::{
+    module::Module,
+    store::ModuleRecord,
+    tensor::{Bytes, Device},
+};
 use kfac::{BatchSchedule, StepError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    methods::{Method, MethodConfig},
+    checkpoint::{CheckpointFiles, Checkpoints, Part},
+    methods::{Method, MethodConfig, model_file},
     network::Model,
     precision::Precision,
     task::{Task, TaskData},
@@ -29,14 +37,16 @@ use crate::{
 pub use augment::Augmentation;
 pub(crate) use batches::{Batches, batches_of_epoch};
 use best::Best;
+pub use config::{DataSource, RunConfig};
 pub use evaluate::Evaluation;
 use progress::Progress;
-pub use record::{RunFolder, StepRecord, output_folder};
+pub use record::{RunFolder, StepRecord, output_folder, read_steps};
 pub use seeds::Seeds;
+pub use state::{RunPoint, RunState};
 pub use summary::Summary;
 
 /// A training run to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainOptions {
     /// The task.
     pub task: Task,
@@ -51,6 +61,7 @@ pub struct TrainOptions {
     /// Evaluations without a better error of the held-out cases after which the run ends.
     pub patience: Option<u32>,
     /// When to stop.
+    #[serde(flatten)]
     pub limit: Limit,
     /// How often to evaluate on all cases.
     pub evaluate: EvaluateEvery,
@@ -59,11 +70,12 @@ pub struct TrainOptions {
     /// Precision of the tensors.
     pub precision: Precision,
     /// Initial weights from a file.
+    #[serde(with = "path_text::option")]
     pub init: Option<PathBuf>,
 }
 
 /// Which cases the batches of a run have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaseOrder {
     /// Each a fresh sample of all.
@@ -74,7 +86,7 @@ pub enum CaseOrder {
 }
 
 /// When a run ends: at the first limit reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// Number of iterations.
     pub iterations: Option<u64>,
@@ -83,7 +95,8 @@ pub struct Limit {
 }
 
 /// How often a run evaluates on all cases; the first and last iterate always are.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EvaluateEvery {
     /// After every so many iterations.
     Iterations(u64),
@@ -105,19 +118,44 @@ pub struct Outcome {
 /// Consecutive refused steps after which a run gives up: one bad batch is bad luck, ten are not.
 const MAX_REFUSED: u32 = 10;
 
-/// Set by Ctrl-C; the run then ends after the current step.
+/// The file of a checkpoint with the model.
+const MODEL: &str = "model.bpk";
+
+/// Set by Ctrl-C and by the request to terminate; the run then ends after the current step.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Trains, and writes each step to the run folder as it is made.
+/// Trains, and writes each step to the run folder as it is made, and checkpoints where the configuration has some.
 ///
 /// # Errors
 /// Where data or initial weights cannot be loaded, the method refuses its settings, a file cannot
 /// be written, or ten steps in a row are refused.
-pub fn train(options: &TrainOptions, data: &TaskData, folder: &mut RunFolder) -> Result<Outcome> {
-    Run::new(options, data)?.until_done(folder)
+pub fn train(config: &RunConfig, data: &TaskData, folder: &mut RunFolder) -> Result<Outcome> {
+    let run = Run::new(config, (data, None))?;
+    let start = StepRecord {
+        epoch: run.epoch(run.batch_size()),
+        evaluation: Some(run.evaluate()),
+        ..StepRecord::default()
+    };
+    folder.append(&start)?;
+    run.until_done(folder, vec![start])
+}
+
+/// Goes on with a run from a checkpoint, after the steps that it had made by then.
+///
+/// # Errors
+/// As [`train`], and where the checkpoint is of another run.
+pub fn resume(
+    config: &RunConfig,
+    data: &TaskData,
+    checkpoint: &CheckpointFiles,
+    (folder, steps): (&mut RunFolder, Vec<StepRecord>),
+) -> Result<Outcome> {
+    let run = Run::new(config, (data, Some(checkpoint)))?;
+    run.until_done(folder, steps)
 }
 
 struct Run<'a> {
+    config: &'a RunConfig,
     options: &'a TrainOptions,
     data: &'a TaskData,
     batches: Batches<'a>,
@@ -127,26 +165,34 @@ struct Run<'a> {
     seconds: f64,
     iteration: u64,
     refused: u32,
+    next_evaluation: f64,
     best: Best,
 }
 
 impl<'a> Run<'a> {
-    fn new(options: &'a TrainOptions, data: &'a TaskData) -> Result<Self> {
+    /// A run at its start, or at a checkpoint.
+    fn new(
+        config: &'a RunConfig,
+        (data, checkpoint): (&'a TaskData, Option<&CheckpointFiles>),
+    ) -> Result<Self> {
+        let options = &config.options;
         let device = Device::flex();
         let task = &options.task;
         let autodiff = device.clone().autodiff();
-        let start = (options.init.as_deref(), options.seed);
+        // What it is initialised with is of no use to a model that is loaded.
+        let init = options.init.as_deref().filter(|_| checkpoint.is_none());
         let place = (&autodiff, options.precision);
-        let model = task.architecture.build(start, place)?;
-        let batches = Batches::new(
-            &data.train,
-            options.seed,
-            (device.clone(), options.precision),
-        )
-        .with_augmentation(options.augmentation);
+        let mut model = task.architecture.build((init, options.seed), place)?;
+        if let Some(files) = checkpoint {
+            model = loaded(model, files)?;
+        }
+        let place = (device.clone(), options.precision);
+        let batches = Batches::new(&data.train, options.seed, place);
+        let batches = batches.with_augmentation(options.augmentation);
         let example = batches.rows(&[0]);
         let method = options.method.start(&model, task.loss, &example.inputs)?;
-        let run = Self {
+        let mut run = Self {
+            config,
             options,
             data,
             batches,
@@ -156,30 +202,29 @@ impl<'a> Run<'a> {
             seconds: 0.0,
             iteration: 0,
             refused: 0,
+            next_evaluation: options.evaluate.first(),
             best: Best::default(),
         };
+        if let Some(files) = checkpoint {
+            run.go_to(files)?;
+        }
         Ok(run)
     }
 
-    fn until_done(mut self, folder: &mut RunFolder) -> Result<Outcome> {
-        let size = self.batch_size();
-        let mut steps = vec![StepRecord {
-            epoch: self.epoch(size),
-            evaluation: Some(self.evaluate()),
-            ..StepRecord::default()
-        }];
-        folder.append(&steps[0])?;
+    fn until_done(mut self, folder: &mut RunFolder, mut steps: Vec<StepRecord>) -> Result<Outcome> {
+        let plan = self.config.checkpoints;
+        let mut checkpoints = plan.map(|plan| Checkpoints::new(folder.path(), plan));
+        if self.iteration > 0 {
+            let checkpoints = checkpoints.iter_mut();
+            checkpoints.for_each(|checkpoints| checkpoints.resumed_at(self.iteration));
+        }
         let progress = Progress::new(self.options);
-        let mut next_evaluation = self.options.evaluate.first();
         while !self.finished() {
             let Some(mut record) = self.step()? else {
                 continue;
             };
-            let due = self
-                .options
-                .evaluate
-                .due(&mut next_evaluation, self.iteration, self.seconds);
-            if due || self.finished() {
+            let due = self.evaluation_due();
+            if due || self.reached_its_end() {
                 let evaluation = self.evaluate();
                 record.evaluation = Some(evaluation);
                 if self.best.improves(&evaluation) {
@@ -189,8 +234,25 @@ impl<'a> Run<'a> {
             progress.update(&record, self.seconds);
             folder.append(&record)?;
             steps.push(record);
+            if let Some(checkpoints) = &mut checkpoints
+                && checkpoints.due(self.iteration)
+            {
+                let written = self.write_to(checkpoints, folder);
+                // The next one may find its place.
+                written.unwrap_or_else(|error| eprintln!("no checkpoint is written: {error:#}"));
+            }
         }
         progress.finish();
+        if let Some(checkpoints) = &mut checkpoints {
+            if !checkpoints.has(self.iteration) {
+                self.write_to(checkpoints, folder)?;
+            }
+            checkpoints.finish()?;
+        }
+        Ok(self.outcome(steps))
+    }
+
+    fn outcome(self, mut steps: Vec<StepRecord>) -> Outcome {
         if let Some(last) = steps.last_mut()
             && last.evaluation.is_none()
         {
@@ -202,14 +264,61 @@ impl<'a> Run<'a> {
             .average(&self.model)
             .map(|model| self.evaluation_of(&model));
         let summary = Summary::new(self.options, self.data, &steps, average);
-        Ok(Outcome {
+        Outcome {
             summary,
             steps,
             weights: iterate.values(),
-        })
+        }
+    }
+
+    /// Begins to write a checkpoint; the steps are then on the disk.
+    fn write_to(&self, checkpoints: &mut Checkpoints, folder: &RunFolder) -> Result<()> {
+        folder.sync()?;
+        let point = RunPoint {
+            config: self.config.clone(),
+            state: RunState {
+                iteration: self.iteration,
+                seconds: self.seconds,
+                refused: self.refused,
+                next_evaluation: self.next_evaluation,
+                best: self.best,
+                batches: self.batches.position(),
+                data: state::data_checksum(self.data),
+            },
+        };
+        let point = Bytes::from_bytes_vec(serde_json::to_vec_pretty(&point)?);
+        let mut parts = self.method.record(&self.model)?;
+        parts.push((MODEL, model_file(&self.model)?));
+        parts.push((state::FILE, Part::Bytes(point)));
+        checkpoints.write(self.iteration, parts)
+    }
+
+    /// Takes up all but the model.
+    fn go_to(&mut self, files: &CheckpointFiles) -> Result<()> {
+        let RunState {
+            iteration,
+            seconds,
+            refused,
+            next_evaluation,
+            best,
+            batches,
+            ..
+        } = RunPoint::of(files)?.state;
+        self.method.load(&self.model, (files, iteration))?;
+        self.batches.move_to(batches);
+        self.iteration = iteration;
+        self.seconds = seconds;
+        self.refused = refused;
+        self.next_evaluation = next_evaluation;
+        self.best = best;
+        Ok(())
     }
 
     fn finished(&self) -> bool {
+        self.reached_its_end() || INTERRUPTED.load(Ordering::Relaxed)
+    }
+
+    fn reached_its_end(&self) -> bool {
         let Limit {
             iterations,
             seconds,
@@ -220,7 +329,11 @@ impl<'a> Run<'a> {
                 .options
                 .patience
                 .is_some_and(|most| self.best.since() >= most)
-            || INTERRUPTED.load(Ordering::Relaxed)
+    }
+
+    fn evaluation_due(&mut self) -> bool {
+        let evaluate = self.options.evaluate;
+        evaluate.due(&mut self.next_evaluation, self.iteration, self.seconds)
     }
 
     /// One step; `None` where it was refused.
@@ -278,6 +391,13 @@ impl<'a> Run<'a> {
         let l2 = self.options.method.l2();
         Evaluation::new(model, (task.loss, l2), self.data, (&self.device, precision))
     }
+}
+
+/// A model with the parameters of a checkpoint.
+fn loaded(model: Model, files: &CheckpointFiles) -> Result<Model> {
+    let record = ModuleRecord::from_bytes(files.get(MODEL)?.clone());
+    let loaded = record.and_then(|record| model.try_load_record(record));
+    loaded.map_err(|error| anyhow!("{}: {MODEL}: {error}", files.folder().display()))
 }
 
 impl EvaluateEvery {

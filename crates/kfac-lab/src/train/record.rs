@@ -1,12 +1,12 @@
 //! The run folder: everything that a run leaves behind.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::{
     module::Module,
     store::{ModuleSnapshot, SafetensorsStore},
@@ -56,6 +56,9 @@ impl StepRecord {
     }
 }
 
+/// The file with a line for each step.
+const STEPS: &str = "steps.jsonl";
+
 /// A folder for one run.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -70,17 +73,60 @@ impl RunFolder {
     /// Where the folder cannot be made, or already holds a run.
     pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
         let path = output_folder(path, name)?;
-        let steps = path.join("steps.jsonl");
+        let steps = path.join(STEPS);
         let steps = File::create_new(&steps).with_context(|| {
             format!(
                 "cannot make {}: give another folder with --out",
                 steps.display()
             )
         })?;
-        Ok(Self {
-            path,
-            steps: BufWriter::new(steps),
-        })
+        Self::locked(path, steps)
+    }
+
+    /// Opens the folder of a run that goes on after an iteration, with the steps until then, which are all that
+    /// stays in the file: steps after the iteration are made again, and a line may have been cut off by a crash.
+    ///
+    /// # Errors
+    /// Where another process writes to the run, or the steps cannot be read or written.
+    pub fn reopen(path: &Path, iteration: u64) -> Result<(Self, Vec<StepRecord>)> {
+        let file = path.join(STEPS);
+        let cannot = || format!("cannot open {}", file.display());
+        let open = || {
+            let options = File::options().create(true).append(true).open(&file);
+            Self::locked(path.to_owned(), options.with_context(cannot)?)
+        };
+        let before = open()?;
+        let text = fs::read_to_string(&file).with_context(cannot)?;
+        let steps = whole_steps(&text).take_while(|(_, step)| step.iteration <= iteration);
+        let (lines, steps): (Vec<&str>, Vec<StepRecord>) = steps.unzip();
+        files::write(&file, |new| {
+            let mut lines = lines.iter();
+            lines.try_for_each(|line| writeln!(new, "{line}"))
+        })?;
+        drop(before);
+        Ok((open()?, steps))
+    }
+
+    fn locked(path: PathBuf, steps: File) -> Result<Self> {
+        match steps.try_lock() {
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Self {
+                path,
+                steps: BufWriter::new(steps),
+            }),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another process is writing to {}: wait until it has ended",
+                path.display()
+            ),
+        }
+    }
+
+    /// Has all steps so far on the disk.
+    ///
+    /// # Errors
+    /// Where that fails.
+    pub(super) fn sync(&self) -> Result<()> {
+        let synced = self.steps.get_ref().sync_data();
+        synced.with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
     /// The folder.
@@ -117,6 +163,23 @@ impl RunFolder {
             .and_then(|()| self.steps.flush())
             .with_context(|| format!("cannot write to {}", self.path.display()))
     }
+}
+
+/// The steps of a run.
+///
+/// # Errors
+/// Where they cannot be read.
+pub fn read_steps(run: &Path) -> Result<Vec<StepRecord>> {
+    let file = run.join(STEPS);
+    let text = fs::read_to_string(&file);
+    let text = text.with_context(|| format!("cannot open {}", file.display()))?;
+    Ok(whole_steps(&text).map(|(_, step)| step).collect())
+}
+
+/// The lines with a step, up to one that a crash has cut off.
+fn whole_steps(text: &str) -> impl Iterator<Item = (&str, StepRecord)> {
+    let step = |line| Some((line, serde_json::from_str(line).ok()?));
+    text.lines().map_while(step)
 }
 
 /// Makes `path`, or, without one, the first free folder `runs/NAME-1`, `runs/NAME-2`, ...

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     magnitudes::Magnitudes,
     moments::{Moments, Pass},
-    record::{Record, RecordError},
     repair::FactorAction,
 };
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     damping::{DampingRule, ProductDamping},
     error::FactorKind,
     network::{BlockDescription, Layer},
+    record::{Record, RecordError},
 };
 
 /// How a layer's block of the Fisher is approximated.
@@ -89,7 +89,8 @@ pub struct Factor<'a> {
 }
 
 /// How the elements of a factor lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FactorForm {
     /// A square matrix, a second moment: symmetric, positive semi-definite.
     SecondMoment,

@@ -14,7 +14,6 @@ use super::{
     moments::{
         Divisor, Finish, GradientKind, Moments, Pass, gradients_of_cases, squared_gradients,
     },
-    record::{Record, RecordError},
 };
 use crate::{
     capture::LayerUses,
@@ -22,6 +21,7 @@ use crate::{
     error::FactorKind,
     linalg::host,
     network::{BlockDescription, Layer, ParameterAction},
+    record::{Record, RecordError},
 };
 
 /// `diag(E[d ⊙ d])` with the gradient `d` of each case: for layers that are too wide for any other block, as it

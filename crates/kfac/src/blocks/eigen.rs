@@ -8,13 +8,13 @@ use super::{
     host::{FactorEigen, eigen},
     magnitudes::Magnitudes,
     products::in_basis,
-    record::{Record, RecordError},
     repair::FactorAction,
 };
 use crate::{
     damping::ProductDamping,
     error::FactorKind,
     linalg::{columns, host},
+    record::{Record, RecordError},
 };
 
 /// The inverse of a block with known eigenvectors; with groups, one basis for each, and the groups are
@@ -72,24 +72,25 @@ impl EigenPair {
     /// The damped inverse in these bases.
     pub(super) fn damped(&self, damping: ProductDamping) -> Inversion<EigenBasis> {
         let activation = match &self.activation {
-            ActivationEigen::Dense(eigen) => eigen
-                .as_ref()
+            ActivationEigen::Dense(eigen) => decomposed(eigen.as_deref(), FactorKind::Activation)
                 .map(|eigen| (&eigen.values, Some(eigen.vectors.clone()))),
-            ActivationEigen::Diagonal(values) => Some((values, None)),
+            ActivationEigen::Diagonal(values) => Inversion::of((values, None)),
         };
-        let (Some((values, basis)), Some(gradient)) = (&activation, &self.gradient) else {
-            let failed = [
-                (FactorKind::Activation, activation.is_none()),
-                (FactorKind::Gradient, self.gradient.is_none()),
-            ];
-            let action = FactorAction::KeptLastInverse { pivot: None };
-            let failed = failed.into_iter().filter(|(_, failed)| *failed);
-            return Inversion {
-                inverse: None,
-                repairs: failed.map(|(kind, _)| (kind, action)).collect(),
-            };
-        };
-        Inversion::of(EigenBasis::new(values, basis.clone(), gradient, damping))
+        let gradient = decomposed(self.gradient.as_ref(), FactorKind::Gradient);
+        let both = activation.zip(gradient);
+        both.map(|((values, basis), gradient)| EigenBasis::new(values, basis, gradient, damping))
+    }
+}
+
+/// A factor's decomposition with what it took, or that there is none.
+fn decomposed(eigen: Option<&FactorEigen>, kind: FactorKind) -> Inversion<&FactorEigen> {
+    let repair = match eigen {
+        Some(eigen) => eigen.repair(),
+        None => Some(FactorAction::KeptLastInverse { pivot: None }),
+    };
+    Inversion {
+        inverse: eigen,
+        repairs: repair.map(|action| (kind, action)).into_iter().collect(),
     }
 }
 

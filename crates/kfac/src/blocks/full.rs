@@ -13,7 +13,6 @@ use super::{
     identity::IdentityInverse,
     magnitudes::Magnitudes,
     moments::{Divisor, Finish, GradientKind, Moments, Pass, gradients_of_cases},
-    record::{Record, RecordError},
 };
 use crate::{
     capture::LayerUses,
@@ -21,6 +20,7 @@ use crate::{
     error::FactorKind,
     linalg::second_moment,
     network::{BlockDescription, Layer, ParameterAction},
+    record::{Record, RecordError},
 };
 
 /// `E[d dᵀ]` with the gradient `d` of each case: exact, of the size of the parameters squared.

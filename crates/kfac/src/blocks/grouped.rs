@@ -14,13 +14,13 @@ use super::{
     kronecker::{KroneckerFactors, KroneckerInverse, PreparedKronecker, ProductInverse},
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_product},
-    record::{Record, RecordError},
 };
 use crate::{
     capture::LayerUses,
     damping::DampingRule,
     linalg::columns,
     network::{BlockDescription, Layer},
+    record::{Record, RecordError},
 };
 
 /// `diag(Ā₁ ⊗ G₁, Ā₂ ⊗ G₂, …)`: a product for each group of outputs, which are columns of the layer's

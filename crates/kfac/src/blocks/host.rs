@@ -3,12 +3,7 @@
 use burn::tensor::{DType, Tensor, s};
 use faer::Mat;
 
-use super::{
-    block::Inversion,
-    magnitudes::Magnitudes,
-    record::{Record, RecordError},
-    repair::FactorAction,
-};
+use super::{block::Inversion, magnitudes::Magnitudes, repair::FactorAction};
 use crate::{
     damping::FactorNorms,
     error::FactorKind,
@@ -16,6 +11,7 @@ use crate::{
         self, DampedCholesky,
         host::{self, Scalar},
     },
+    record::{Record, RecordError},
 };
 
 /// The inverse of a damped factor.
@@ -78,6 +74,15 @@ pub(super) struct FactorEigen {
     pub(super) values: Vec<f64>,
     /// The eigenvectors, as columns.
     pub(super) vectors: Tensor<2>,
+    double_precision: bool,
+}
+
+impl FactorEigen {
+    /// What it took, if more than the own precision of the factor.
+    pub(super) fn repair(&self) -> Option<FactorAction> {
+        self.double_precision
+            .then(|| FactorAction::of_double_precision(&self.values))
+    }
 }
 
 /// A damped factor, factorised on the host.
@@ -199,8 +204,8 @@ fn on_device<E: Scalar>(
     }
 }
 
-/// The eigendecomposition of a factor, worked out on the host in the factor's own precision; `None`
-/// where it fails.
+/// The eigendecomposition of a factor, worked out on the host in the factor's own precision, else in `f64`;
+/// `None` where both fail.
 pub(super) fn eigen(factor: &Tensor<2>) -> Option<FactorEigen> {
     if factor.dtype() == DType::F64 {
         eigen_in::<f64>(factor)
@@ -215,5 +220,6 @@ fn eigen_in<E: Scalar>(factor: &Tensor<2>) -> Option<FactorEigen> {
     Some(FactorEigen {
         values: eigen.values,
         vectors: vectors.transpose(),
+        double_precision: eigen.double_precision,
     })
 }

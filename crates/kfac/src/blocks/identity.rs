@@ -2,11 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::{
-    block::BlockInverse,
-    magnitudes::Magnitudes,
-    record::{Record, RecordError},
-};
+use super::{block::BlockInverse, magnitudes::Magnitudes};
+use crate::record::{Record, RecordError};
 
 /// The identity: a layer's gradient is left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

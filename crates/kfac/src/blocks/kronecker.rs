@@ -15,13 +15,13 @@ use super::{
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_product},
     products::sandwich,
-    record::{Record, RecordError},
 };
 use crate::{
     capture::LayerUses,
     damping::{DampingRule, ProductDamping},
     error::FactorKind,
     network::{BlockDescription, Layer},
+    record::{Record, RecordError},
 };
 
 /// `Ā ⊗ G`: layers that multiply rows of inputs by a matrix.

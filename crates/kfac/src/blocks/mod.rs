@@ -16,8 +16,8 @@ mod magnitudes;
 mod moments;
 mod one_hot;
 mod products;
-mod record;
 mod repair;
+mod restore;
 
 pub use block::{
     BlockEstimate, BlockInverse, BlockStructure, Factor, FactorForm, InverseMethod, Inversion,
@@ -39,7 +39,10 @@ pub use moments::{Divisor, Finish, GradientKind, Moments, Pass};
 pub(crate) use moments::{squared_products, sum_of_squares};
 pub use one_hot::{OneHot, OneHotFactors, OneHotInverse};
 pub(crate) use products::{in_basis, sandwich};
-pub use record::{Record, RecordError};
 pub use repair::{FactorAction, FactorRepair};
+pub(crate) use restore::{ESTIMATE, FACTORS};
 
-pub use crate::linalg::{append_ones, second_moment};
+pub use crate::{
+    linalg::{append_ones, second_moment},
+    record::{Record, RecordError},
+};

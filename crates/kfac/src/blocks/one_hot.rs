@@ -14,7 +14,6 @@ use super::{
     identity::IdentityInverse,
     magnitudes::Magnitudes,
     moments::{Moments, Pass, of_gradients, summed},
-    record::{Record, RecordError},
 };
 use crate::{
     capture::LayerUses,
@@ -22,6 +21,7 @@ use crate::{
     error::FactorKind,
     linalg::host,
     network::{BlockDescription, Layer, WeightSharing},
+    record::{Record, RecordError},
 };
 
 /// `diag(E[ā ⊙ ā]) ⊗ G`: the input factor of one-hot inputs has nothing off its diagonal.

@@ -26,7 +26,7 @@ pub struct FactorRepair {
 pub enum FactorAction {
     /// Its own precision failed; double precision succeeded.
     DoublePrecision {
-        /// The smallest pivot of the factorisation that succeeded.
+        /// The smallest pivot of the factorisation that succeeded; of an eigendecomposition the least eigenvalue.
         smallest_pivot: f64,
     },
     /// Double precision failed too; more damping succeeded.
@@ -64,6 +64,13 @@ impl FactorAction {
             Some(Self::DoublePrecision { smallest_pivot })
         } else {
             None
+        }
+    }
+
+    /// What an eigendecomposition needed.
+    pub(crate) fn of_double_precision(eigenvalues: &[f64]) -> Self {
+        Self::DoublePrecision {
+            smallest_pivot: eigenvalues.iter().copied().fold(f64::INFINITY, f64::min),
         }
     }
 

@@ -6,6 +6,8 @@ use burn::{
     tensor::{Bool, Tensor},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::moving_average::old_weight;
 
 /// The statistics of a batch, for the batch normalisations of a network.
@@ -22,7 +24,8 @@ struct Statistics {
 }
 
 /// What the running statistics of a batch normalisation were before the first step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
     /// Those of a new layer, which tell nothing.
     New,

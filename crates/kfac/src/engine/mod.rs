@@ -7,6 +7,7 @@ mod fault;
 mod observe;
 mod range;
 mod refresh;
+mod restore;
 mod state;
 mod subset;
 
@@ -17,5 +18,6 @@ pub use fault::{ConfigFault, InitError};
 pub(crate) use observe::{Gathering, Normalisation, Observation, Observed, Reach, Sample};
 pub(crate) use range::Range;
 pub(crate) use refresh::{Refresh, RefreshPoint};
+pub(crate) use restore::ENGINE;
 pub(crate) use state::{EngineState, RefreshAhead};
 pub(crate) use subset::Share;

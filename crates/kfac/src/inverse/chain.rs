@@ -5,7 +5,7 @@ use super::{
     regression::Regression,
 };
 use crate::{
-    blocks::{CrossFactors, InverseMethod},
+    blocks::{CrossFactors, InverseMethod, Inversion},
     linalg::host::Scalar,
 };
 
@@ -25,17 +25,17 @@ pub struct ChainLink {
 }
 
 impl ChainLink {
-    /// The link of a layer to the next, or `None` where an eigendecomposition fails.
+    /// The link of a layer to the next, or nothing where an eigendecomposition fails.
     pub(super) fn new<E: Scalar>(
         layer: &LinkedLayer<E>,
         next: &LinkedLayer<E>,
         cross: &CrossFactors,
         method: InverseMethod,
-    ) -> Option<Self> {
+    ) -> Inversion<Self> {
         let inverses = [&next.activation, &next.gradient].map(|factor| &factor.inverse.inverse);
         let regression = Regression::new(cross, inverses);
-        let conditional = layer.given(next, cross, &regression, method)?;
-        Some(Self {
+        let conditional = layer.given(next, cross, &regression, method);
+        conditional.map(|conditional| Self {
             regression,
             conditional,
         })

@@ -6,9 +6,10 @@ use faer::Mat;
 use super::regression::Regression;
 use crate::{
     blocks::{
-        BlockInverse, CrossFactors, FactorCholesky, InverseMethod, KroneckerInverse, in_basis,
-        sandwich,
+        BlockInverse, CrossFactors, FactorAction, FactorCholesky, InverseMethod, Inversion,
+        KroneckerInverse, in_basis, sandwich,
     },
+    error::FactorKind,
     linalg::{
         CanonicalDirections, canonical_directions,
         host::{self, Scalar},
@@ -96,14 +97,14 @@ impl<E: Scalar> LinkedLayer<E> {
         }
     }
 
-    /// The layer given the next, or `None` where an eigendecomposition fails.
+    /// The layer given the next, or nothing where an eigendecomposition fails.
     pub(super) fn given(
         &self,
         next: &Self,
         cross: &CrossFactors,
         regression: &Regression,
         method: InverseMethod,
-    ) -> Option<ConditionalInverse> {
+    ) -> Inversion<ConditionalInverse> {
         let activation = Whitened::new(&self.activation, &cross.activation, &next.activation);
         let gradient = Whitened::new(&self.gradient, &cross.gradient, &next.gradient);
         let series = match method {
@@ -114,11 +115,13 @@ impl<E: Scalar> LinkedLayer<E> {
                 radius.powi(1 << CHEAP_POWERS) <= E::EPSILON
             }
         };
-        Some(if series {
-            self.series(regression, cross)
-        } else {
-            self.directions([activation.directions()?, gradient.directions()?])
-        })
+        if series {
+            return Inversion::of(self.series(regression, cross));
+        }
+        let activation = activation.directions(FactorKind::Activation);
+        let gradient = gradient.directions(FactorKind::Gradient);
+        let both = activation.zip(gradient);
+        both.map(|(activation, gradient)| self.directions([activation, gradient]))
     }
 
     fn series(&self, regression: &Regression, cross: &CrossFactors) -> ConditionalInverse {
@@ -191,7 +194,19 @@ impl<'a, E: Scalar> Whitened<'a, E> {
         self.cross.squared_norm_l2().to_f64().min(self.bound)
     }
 
-    fn directions(&self) -> Option<CanonicalDirections<E>> {
-        canonical_directions(self.lower, &self.cross, self.bound)
+    /// The canonical directions with what they took, or that there are none.
+    fn directions(&self, kind: FactorKind) -> Inversion<CanonicalDirections<E>> {
+        let found = canonical_directions(self.lower, &self.cross, self.bound);
+        let repair = match &found {
+            None => Some(FactorAction::CutFromNextLayer),
+            Some(found) if found.double_precision => Some(FactorAction::of_double_precision(
+                &found.squared_correlations,
+            )),
+            Some(_) => None,
+        };
+        Inversion {
+            inverse: found,
+            repairs: repair.map(|action| (kind, action)).into_iter().collect(),
+        }
     }
 }

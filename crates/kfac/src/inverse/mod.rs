@@ -7,6 +7,7 @@ mod correction;
 mod fisher_inverse;
 mod prepared;
 mod regression;
+mod restore;
 
 pub use approximation::FisherApproximation;
 pub use chain::ChainLink;

@@ -106,6 +106,11 @@ impl PreparedFactors {
         }
     }
 
+    /// The estimates.
+    pub(crate) fn factors(&self) -> &FactorSet {
+        &self.factors
+    }
+
     /// The damped inverse for one γ.
     ///
     /// # Errors
@@ -162,13 +167,9 @@ impl PreparedFactors {
         }
         let links = map_at_once(&device, layers, |index| self.link(index, &linked));
         let links = links.into_iter().enumerate();
-        let links = links.map(|(index, link)| {
-            link.unwrap_or_else(|action| {
-                repairs.add(index, FactorKind::Activation, action);
-                None
-            })
-        });
-        FisherInverse::new(blocks, links.collect())
+        let links = links.map(|(index, link)| repairs.take(index, link?));
+        let links = links.collect();
+        FisherInverse::new(blocks, links)
     }
 
     /// A layer's own inverse; of a layer in a chain also its factorised factors.
@@ -204,21 +205,17 @@ impl PreparedFactors {
             .map(|inverse| (inverse, None))
     }
 
-    /// The link of a layer to the next: `None` where there is none (one of the two may have kept its
-    /// last inverse, as its repair says), an action where the decomposition failed.
+    /// The link of a layer to the next; `None` where there is none to be made (one of the two may have kept its
+    /// last inverse, as its repair says).
     fn link<E: Scalar>(
         &self,
         index: usize,
         linked: &[Option<Box<LinkedLayer<E>>>],
-    ) -> Result<Option<ChainLink>, FactorAction> {
-        let Some(cross) = &self.factors.links[index] else {
-            return Ok(None);
-        };
-        let (Some(this), Some(Some(next))) = (&linked[index], linked.get(index + 1)) else {
-            return Ok(None);
-        };
-        let link = ChainLink::new(this, next, cross, self.method);
-        link.map(Some).ok_or(FactorAction::CutFromNextLayer)
+    ) -> Option<Inversion<ChainLink>> {
+        let cross = self.factors.links[index].as_ref()?;
+        let this = linked[index].as_ref()?;
+        let next = linked.get(index + 1)?.as_ref()?;
+        Some(ChainLink::new(this, next, cross, self.method))
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct CanonicalDirections<E> {
     pub directions: Mat<E>,
     /// `s`, one a direction.
     pub squared_correlations: Vec<f64>,
+    /// Whether they took an eigendecomposition in double precision, the own one having failed.
+    pub double_precision: bool,
 }
 
 /// The whitened cross-covariance `N = L⁻¹ X L′⁻ᵀ`.
@@ -73,6 +75,7 @@ pub(crate) fn canonical_directions<E: Scalar>(
     Some(CanonicalDirections {
         directions,
         squared_correlations,
+        double_precision: eigen.double_precision,
     })
 }
 

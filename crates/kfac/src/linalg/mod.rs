@@ -6,6 +6,7 @@
 
 mod canonical;
 mod columns;
+mod faults;
 pub(crate) mod host;
 #[cfg(test)]
 mod properties;
@@ -17,6 +18,8 @@ mod symmetric;
 
 pub(crate) use canonical::{CanonicalDirections, canonical_directions, whitened_cross};
 pub(crate) use columns::columns;
+#[cfg(test)]
+pub(crate) use faults::{factorisations, inject};
 pub use second_moment::{append_ones, second_moment};
 pub(crate) use second_moment::{bordered, cross_moment};
 pub use spd::NotPositiveDefinite;

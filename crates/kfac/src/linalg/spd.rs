@@ -2,7 +2,7 @@
 
 use faer::{Mat, Side, linalg::solvers::DenseSolveCore};
 
-use super::host::Scalar;
+use super::{faults, host::Scalar};
 
 /// How often the damping is doubled before an inverse is given up.
 const MAX_DOUBLINGS: u32 = 10;
@@ -63,6 +63,7 @@ pub(crate) fn factorise<E: Scalar>(
     matrix: &Mat<E>,
     damping: f64,
 ) -> Result<(DampedCholesky<E>, Attempt), NotPositiveDefinite> {
+    faults::begin();
     if let Ok((cholesky, smallest_pivot)) = attempt(matrix, damping) {
         let attempt = Attempt {
             damping,
@@ -118,6 +119,9 @@ fn attempt<E: Scalar>(
         dimension,
         damping,
     };
+    if faults::fails() {
+        return Err(not_definite(0));
+    }
     let factor = damped.llt(Side::Lower).map_err(|error| match error {
         faer::linalg::cholesky::llt::factor::LltError::NonPositivePivot { index } => {
             not_definite(index)

@@ -2,7 +2,7 @@
 
 use faer::{Mat, Side};
 
-use super::host::Scalar;
+use super::{faults, host::Scalar};
 
 /// Eigenvalues (ascending) and orthonormal eigenvectors (columns) of a symmetric matrix.
 #[derive(Clone, Debug)]
@@ -11,10 +11,14 @@ pub(crate) struct Eigendecomposition<E> {
     pub values: Vec<f64>,
     /// The eigenvectors as columns, `[d, d]`.
     pub vectors: Mat<E>,
+    /// Whether the matrix's own precision failed and double precision was used.
+    pub double_precision: bool,
 }
 
 /// The eigendecomposition `M = Q diag(d) Qᵀ` of a symmetric matrix, or `None` where the
 /// iteration does not converge or the matrix is not finite.
+///
+/// The matrix's own precision is tried first, then `f64`.
 ///
 /// # Shapes
 ///
@@ -27,13 +31,37 @@ pub(crate) fn symmetric_eigen<E: Scalar>(matrix: &Mat<E>) -> Option<Eigendecompo
     if !matrix.is_all_finite() {
         return None;
     }
+    faults::begin();
+    attempt(matrix).or_else(|| {
+        let wide = Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+            matrix[(i, j)].to_f64()
+        });
+        let Eigendecomposition {
+            values, vectors, ..
+        } = attempt(&wide)?;
+        let narrow = |i, j| E::from_f64(vectors[(i, j)]);
+        Some(Eigendecomposition {
+            values,
+            vectors: Mat::from_fn(vectors.nrows(), vectors.ncols(), narrow),
+            double_precision: true,
+        })
+    })
+}
+
+/// One decomposition.
+fn attempt<E: Scalar>(matrix: &Mat<E>) -> Option<Eigendecomposition<E>> {
+    if faults::fails() {
+        return None;
+    }
     let eigen = matrix.self_adjoint_eigen(Side::Lower).ok()?;
     let diagonal = eigen.S().column_vector();
     let values = (0..matrix.nrows()).map(|i| diagonal[i].to_f64()).collect();
     let vectors = eigen.U().to_owned();
-    vectors
-        .is_all_finite()
-        .then_some(Eigendecomposition { values, vectors })
+    vectors.is_all_finite().then_some(Eigendecomposition {
+        values,
+        vectors,
+        double_precision: false,
+    })
 }
 
 /// Solves `M x = b` for a small symmetric `M` by the pseudo-inverse, or `None` where `M` is not

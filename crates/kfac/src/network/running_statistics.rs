@@ -26,6 +26,16 @@ impl Layers {
 }
 
 impl RunningStatistics {
+    /// Statistics in the order of a model's fields.
+    pub(crate) fn new(tensors: Vec<Tensor<1>>) -> Self {
+        Self(tensors)
+    }
+
+    /// The statistics.
+    pub(crate) fn tensors(&self) -> &[Tensor<1>] {
+        &self.0
+    }
+
     /// `old_weight · self + (1 − old_weight) · new`.
     pub(crate) fn mixed(&self, new: &Self, old_weight: f64) -> Self {
         let mixed = |(old, new): (&Tensor<1>, &Tensor<1>)| {

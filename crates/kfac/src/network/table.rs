@@ -171,6 +171,13 @@ impl ParameterTable {
         self.memory() as u64 / 2
     }
 
+    /// The precision of the first parameter: that of the blocks.
+    pub(crate) fn precision(&self) -> DType {
+        self.parameters
+            .first()
+            .map_or(DType::F32, |(_, dtype)| *dtype)
+    }
+
     /// Bytes of a number of the widest precision that a parameter has.
     pub(crate) fn bytes_per_element(&self) -> usize {
         let bytes = self.rows.iter().map(|row| row.bytes_per_element);

@@ -81,6 +81,11 @@ impl IterateAverage {
         }
     }
 
+    /// One that has come so far.
+    pub(super) fn restore(setting: IterateAveraging, average: Option<Iterate>) -> Self {
+        Self { setting, average }
+    }
+
     /// Takes in the iterate that iteration `k` ended with.
     pub(super) fn update(&mut self, iteration: u64, iterate: impl FnOnce() -> Iterate) {
         let IterateAveraging::From { start, cap } = self.setting else {

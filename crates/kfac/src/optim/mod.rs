@@ -3,7 +3,10 @@
 mod averaging;
 mod config;
 mod derivatives;
+#[cfg(test)]
+mod faults;
 mod init;
+mod inspect;
 mod kfac;
 mod noise;
 mod objective;
@@ -12,6 +15,7 @@ mod preconditioner;
 mod proposal;
 mod quadratic_model;
 mod report;
+mod restore;
 mod schedule;
 mod setup;
 mod state;
@@ -20,6 +24,7 @@ mod step;
 pub use averaging::IterateAveraging;
 pub use config::{DirectionalDerivatives, KfacConfig, LambdaAdaptation, Momentum};
 pub use derivatives::directional_derivatives;
+pub use inspect::{RecordedFactor, RecordedState};
 pub use kfac::Kfac;
 pub use objective::MeanLoss;
 pub use own_objective::{Objective, ObjectiveError};

@@ -7,6 +7,7 @@
 //!
 //! Of the feature `train`. Burn's dashboard for terminals is the feature `tui` of `burn`, which is the user's to choose.
 
+mod checkpoint;
 mod error;
 mod metric;
 mod model;

@@ -8,7 +8,7 @@ use std::sync::{
 
 use burn::{
     module::{Module, Param},
-    nn::{BatchNormConfig, Linear},
+    nn::Linear,
     tensor::{DType, Tensor},
 };
 use kfac::{
@@ -375,16 +375,6 @@ impl Network for Counting {
 }
 
 impl Normalised {
-    fn new() -> Self {
-        let batch = batch();
-        let normalisation = BatchNormConfig::new(5).init(&batch.inputs.device().autodiff());
-        Self {
-            first: dense_layer([4, 5], 1),
-            normalisation: randomised(normalisation, DType::F64, 2),
-            last: dense_layer([5, 3], 3),
-        }
-    }
-
     fn statistics(&self) -> [Vec<f64>; 2] {
         [
             &self.normalisation.running_mean,

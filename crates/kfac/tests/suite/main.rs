@@ -45,6 +45,7 @@ mod preconditioner;
 mod preconditioner_contract;
 mod records;
 mod refresh;
+mod resume;
 mod run_time_loss;
 mod samples;
 mod sharing;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The modules in their order: each may use those before it.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "error",
     "clock",
     "workers",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 16] = [
     "moving_average",
     "linalg",
     "network",
+    "record",
     "loss",
     "capture",
     "damping",

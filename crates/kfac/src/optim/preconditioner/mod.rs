@@ -5,6 +5,7 @@ mod config;
 mod observe;
 mod recorded;
 mod report;
+mod restore;
 mod state;
 
 use std::sync::Arc;

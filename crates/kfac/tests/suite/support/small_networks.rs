@@ -3,7 +3,7 @@
 use burn::{
     module::{Module, Param},
     nn::{
-        BatchNorm, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
+        BatchNorm, BatchNormConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
         conv::{Conv1d, Conv1dConfig},
     },
     tensor::{DType, Device, Int, Tensor},
@@ -58,6 +58,17 @@ pub(crate) struct Normalised {
     pub(crate) first: Linear,
     pub(crate) normalisation: BatchNorm,
     pub(crate) last: Linear,
+}
+
+impl Normalised {
+    pub(crate) fn new() -> Self {
+        let device = Device::default().autodiff();
+        Self {
+            first: dense_layer([4, 5], 1),
+            normalisation: randomised(BatchNormConfig::new(5).init(&device), DType::F64, 2),
+            last: dense_layer([5, 3], 3),
+        }
+    }
 }
 
 impl Network for Normalised {

@@ -1,0 +1,296 @@
+//! The checkpoints of a run: folders of files, each whole or not there.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+};
+
+use anyhow::{Result, anyhow};
+use burn::tensor::Bytes;
+use kfac::record::{LoadError, OptimizerRecord};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::files;
+
+/// The folder of the checkpoints in that of a run.
+const FOLDER: &str = "checkpoints";
+
+/// The file with the checksums of the others.
+const CHECKSUMS: &str = "checksums.json";
+
+/// When the checkpoints of a run are written, besides at its end and where it is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPlan {
+    /// After every so many iterations.
+    pub every: Option<u64>,
+    /// So many are kept, the newest.
+    pub keep: usize,
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// There is none.
+    #[error(
+        "{} has no checkpoint: give the folder of a run, which has one at its end, where it was interrupted, and \
+         with --checkpoint-every on the way",
+        folder.display()
+    )]
+    None {
+        /// The folder of the run.
+        folder: PathBuf,
+    },
+    /// One cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// One is not what was written.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// In what way.
+        why: String,
+    },
+}
+
+/// The files of a checkpoint, read and checked.
+#[derive(Debug)]
+pub struct CheckpointFiles {
+    folder: PathBuf,
+    files: BTreeMap<String, Bytes>,
+}
+
+/// Where the checkpoints of a run are written, by a thread of its own.
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+    plan: CheckpointPlan,
+    writing: Option<JoinHandle<Result<()>>>,
+    /// The iteration of the last one.
+    last: Option<u64>,
+}
+
+/// A file of a checkpoint.
+pub enum Part {
+    /// Its content.
+    Bytes(Bytes),
+    /// A record of K-FAC, whose tensors stay where they are until it is written.
+    Kfac(Box<OptimizerRecord>),
+}
+
+impl Part {
+    /// The content of the file.
+    ///
+    /// # Errors
+    /// Where it is too large for its form.
+    pub fn into_bytes(self) -> Result<Bytes, LoadError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Kfac(record) => record.into_bytes().map(Bytes::from_bytes_vec),
+        }
+    }
+}
+
+impl Checkpoints {
+    /// The checkpoints of a run's folder.
+    pub(crate) fn new(run: &Path, plan: CheckpointPlan) -> Self {
+        Self {
+            folder: run.join(FOLDER),
+            plan,
+            writing: None,
+            last: None,
+        }
+    }
+
+    /// Whether one is to be written after an iteration.
+    pub(crate) fn due(&self, iteration: u64) -> bool {
+        let every = self.plan.every;
+        every.is_some_and(|every| iteration.is_multiple_of(every))
+    }
+
+    /// Whether there is one of an iteration, written or being so.
+    pub(crate) fn has(&self, iteration: u64) -> bool {
+        self.last == Some(iteration)
+    }
+
+    /// Says that the run goes on from the checkpoint of an iteration.
+    pub(crate) fn resumed_at(&mut self, iteration: u64) {
+        self.last = Some(iteration);
+    }
+
+    /// Begins to write a checkpoint, once the one before is written.
+    ///
+    /// # Errors
+    /// Where the one before could not be.
+    pub(crate) fn write(&mut self, iteration: u64, parts: Vec<(&'static str, Part)>) -> Result<()> {
+        let before = self.finish();
+        let (folder, keep) = (self.folder.clone(), self.plan.keep);
+        let work = move || write(&folder, iteration, parts).and_then(|()| clear(&folder, keep));
+        self.writing = Some(std::thread::spawn(work));
+        self.last = Some(iteration);
+        before
+    }
+
+    /// Waits for the checkpoint that is being written.
+    ///
+    /// # Errors
+    /// Where it cannot be.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let Some(writing) = self.writing.take() else {
+            return Ok(());
+        };
+        let written = writing.join();
+        let written = written.unwrap_or_else(|_| Err(anyhow!("writing a checkpoint panicked")));
+        if written.is_err() {
+            self.last = None;
+        }
+        written
+    }
+}
+
+fn write(folder: &Path, iteration: u64, parts: Vec<(&'static str, Part)>) -> Result<()> {
+    let contents = parts
+        .into_iter()
+        .map(|(name, part)| Ok((name, part.into_bytes()?)));
+    let contents: Vec<(&str, Bytes)> = contents.collect::<Result<_>>()?;
+    let checksum = |(name, content): &(&'static str, Bytes)| (*name, checksum(content));
+    let checksums: BTreeMap<&str, String> = contents.iter().map(checksum).collect();
+    let checksums = serde_json::to_vec_pretty(&checksums)?;
+    let path = folder.join(iteration.to_string());
+    if fs::exists(&path)? {
+        // Of a run that was resumed before it: the same, or damaged.
+        fs::remove_dir_all(&path)?;
+    }
+    let contents = contents.iter().map(|(name, content)| (*name, &**content));
+    let checksums = std::iter::once((CHECKSUMS, &*checksums));
+    Ok(files::write_folder(&path, contents.chain(checksums))?)
+}
+
+/// Removes all but the newest checkpoints, and what is left of those that were never whole.
+fn clear(folder: &Path, keep: usize) -> Result<()> {
+    for iteration in iterations(folder)?.into_iter().rev().skip(keep.max(1)) {
+        fs::remove_dir_all(folder.join(iteration.to_string()))?;
+    }
+    Ok(files::remove_unfinished(folder)?)
+}
+
+/// The iterations of the checkpoints in a folder, in order.
+fn iterations(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_str();
+        // Written as it was made, without zeros or a sign before it.
+        let number =
+            name.and_then(|name| name.parse::<u64>().ok().filter(|n| n.to_string() == name));
+        found.extend(number);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn checksum(content: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(content))
+}
+
+impl CheckpointFiles {
+    /// The newest whole checkpoint of a run; of others that are newer, what is wrong with them is told to `left_out`.
+    ///
+    /// # Errors
+    /// Where there is none, or none is whole.
+    pub fn newest(
+        run: &Path,
+        mut left_out: impl FnMut(&CheckpointError),
+    ) -> Result<Self, CheckpointError> {
+        let folder = run.join(FOLDER);
+        let none = || CheckpointError::None {
+            folder: run.to_owned(),
+        };
+        let iterations = match iterations(&folder) {
+            Ok(iterations) => iterations,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none()),
+            Err(source) => {
+                return Err(CheckpointError::Unreadable {
+                    path: folder,
+                    source,
+                });
+            }
+        };
+        let mut newest = None;
+        for iteration in iterations.into_iter().rev() {
+            match Self::read(&folder.join(iteration.to_string())) {
+                Ok(files) => return Ok(files),
+                Err(error) => {
+                    left_out(&error);
+                    newest.get_or_insert(error);
+                }
+            }
+        }
+        Err(newest.unwrap_or_else(none))
+    }
+
+    /// The checkpoint of a folder.
+    ///
+    /// # Errors
+    /// Where a file is missing, or not what was written.
+    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let damaged = |why: &dyn std::fmt::Display| CheckpointError::Damaged {
+            path: folder.join(CHECKSUMS),
+            why: why.to_string(),
+        };
+        let checksums = read(folder.join(CHECKSUMS))?;
+        let checksums: BTreeMap<String, String> =
+            serde_json::from_slice(&checksums).map_err(|error| damaged(&error))?;
+        let mut files = BTreeMap::new();
+        for (name, expected) in checksums {
+            if Path::new(&name).file_name() != Some(name.as_ref()) {
+                return Err(damaged(&format_args!("`{name}` is no name of a file")));
+            }
+            let path = folder.join(&name);
+            let content = read(path.clone())?;
+            let found = checksum(&content);
+            if found != expected {
+                let why = format!("its checksum is {found}, {expected} was written");
+                return Err(CheckpointError::Damaged { path, why });
+            }
+            files.insert(name, Bytes::from_bytes_vec(content));
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            files,
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// Where there is no such file.
+    pub fn get(&self, name: &str) -> Result<&Bytes, CheckpointError> {
+        let found = self.files.get(name);
+        found.ok_or_else(|| CheckpointError::Damaged {
+            path: self.folder.clone(),
+            why: format!("it has no {name}"),
+        })
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> usize {
+        self.files.values().map(Bytes::len).sum()
+    }
+}
+
+fn read(path: PathBuf) -> Result<Vec<u8>, CheckpointError> {
+    fs::read(&path).map_err(|source| CheckpointError::Unreadable { path, source })
+}
