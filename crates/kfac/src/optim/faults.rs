@@ -1,7 +1,7 @@
 //! Is every rung of the ladder of repairs taken, at every factorisation, and does the run go on?
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
     tensor::{DType, Device, Distribution, Int, Tensor},
 };
@@ -30,7 +30,7 @@ impl Tokens {
             hidden: LinearConfig::new(4, 3).init(&device),
             last: LinearConfig::new(3, 2).init(&device),
         };
-        model.cast(dtype)
+        model.map(&mut In(dtype))
     }
 }
 
@@ -51,6 +51,14 @@ fn batch(step: u64) -> Batch<Tensor<2, Int>, Tensor<1, Int>> {
     let tokens = Tensor::<2>::random([32, 1], Distribution::Uniform(0.0, 5.0), &device);
     let classes = Tensor::<2>::random([32, 1], Distribution::Uniform(0.0, 2.0), &device);
     Batch::new(tokens.int(), classes.int().squeeze_dim(1))
+}
+
+struct In(DType);
+
+impl ModuleMapper for In {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.inner().cast(self.0).autodiff().require_grad())
+    }
 }
 
 struct IsFinite(bool);
