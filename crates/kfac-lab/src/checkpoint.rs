@@ -109,6 +109,24 @@ impl Checkpoints {
         }
     }
 
+    /// Those of a run that goes on from the one of an iteration: later ones were not whole, and are removed with what
+    /// was never finished.
+    ///
+    /// # Errors
+    /// Where that cannot be.
+    pub(crate) fn resumed(run: &Path, plan: CheckpointPlan, iteration: u64) -> Result<Self> {
+        let new = Self::new(run, plan);
+        let found = iterations(&new.folder)?;
+        for later in found.into_iter().filter(|found| *found > iteration) {
+            fs::remove_dir_all(new.folder.join(later.to_string()))?;
+        }
+        files::remove_unfinished(&new.folder)?;
+        Ok(Self {
+            last: Some(iteration),
+            ..new
+        })
+    }
+
     /// Whether one is to be written after an iteration.
     pub(crate) fn due(&self, iteration: u64) -> bool {
         let every = self.plan.every;
@@ -118,11 +136,6 @@ impl Checkpoints {
     /// Whether there is one of an iteration, written or being so.
     pub(crate) fn has(&self, iteration: u64) -> bool {
         self.last == Some(iteration)
-    }
-
-    /// Says that the run goes on from the checkpoint of an iteration.
-    pub(crate) fn resumed_at(&mut self, iteration: u64) {
-        self.last = Some(iteration);
     }
 
     /// Begins to write a checkpoint, once the one before is written.

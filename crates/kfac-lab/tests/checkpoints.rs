@@ -52,7 +52,7 @@ fn steps(run: &Path) -> Vec<Value> {
 fn without_seconds(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !name.contains("seconds") && name != "phases");
+            fields.retain(|name, _| !name.contains("seconds") && name != "times");
             fields.values_mut().for_each(without_seconds);
         }
         Value::Array(values) => values.iter_mut().for_each(without_seconds),

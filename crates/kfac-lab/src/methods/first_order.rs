@@ -154,7 +154,8 @@ impl FirstOrder {
         batch: &Batch<Tensor<2>>,
     ) -> Result<StepSummary, StepError> {
         let (objective, mut gradients) = self.gradients.of(model, batch)?;
-        let rates = self.rates.step();
+        let mut schedule = self.rates.clone();
+        let rates = schedule.step();
         let mut preconditioned = None;
         if let Some(kfac) = &mut self.kfac {
             let observed = kfac.observe_inputs(model, &batch.inputs)?;
@@ -163,6 +164,7 @@ impl FirstOrder {
             preconditioned = Some((observed, step.report));
         }
         *model = self.optimizer.step(rates, model.clone(), gradients);
+        self.rates = schedule;
         Ok(StepSummary {
             objective,
             kfac: None,

@@ -70,12 +70,14 @@ impl Lbfgs {
                 (f64::INFINITY, GradientsParams::new())
             }
         };
-        let rate = self.rates.step().base();
+        let mut schedule = self.rates.clone();
+        let rate = schedule.step().base();
         let (moved, objective) = self.optimizer.step(rate, model.clone(), evaluate);
         if let Some(error) = refused {
             return Err(error);
         }
         *model = moved;
+        self.rates = schedule;
         Ok(StepSummary {
             objective,
             kfac: None,

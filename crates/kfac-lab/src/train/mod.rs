@@ -13,6 +13,8 @@ mod state;
 mod summary;
 
 use std::{
+    fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
@@ -24,7 +26,7 @@ use burn::{
     store::ModuleRecord,
     tensor::{Bytes, Device},
 };
-use kfac::{BatchSchedule, StepError};
+use kfac::BatchSchedule;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -137,7 +139,9 @@ pub fn train(config: &RunConfig, data: &TaskData, folder: &mut RunFolder) -> Res
         ..StepRecord::default()
     };
     folder.append(&start)?;
-    run.until_done(folder, vec![start])
+    let checkpoints = config.checkpoints;
+    let checkpoints = checkpoints.map(|plan| Checkpoints::new(folder.path(), plan));
+    run.until_done((folder, checkpoints), vec![start])
 }
 
 /// Goes on with a run from a checkpoint, after the steps that it had made by then.
@@ -151,7 +155,10 @@ pub fn resume(
     (folder, steps): (&mut RunFolder, Vec<StepRecord>),
 ) -> Result<Outcome> {
     let run = Run::new(config, (data, Some(checkpoint)))?;
-    run.until_done(folder, steps)
+    let checkpoints = config.checkpoints;
+    let checkpoints =
+        checkpoints.map(|plan| Checkpoints::resumed(folder.path(), plan, run.iteration));
+    run.until_done((folder, checkpoints.transpose()?), steps)
 }
 
 struct Run<'a> {
@@ -211,13 +218,24 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn until_done(mut self, folder: &mut RunFolder, mut steps: Vec<StepRecord>) -> Result<Outcome> {
-        let plan = self.config.checkpoints;
-        let mut checkpoints = plan.map(|plan| Checkpoints::new(folder.path(), plan));
-        if self.iteration > 0 {
-            let checkpoints = checkpoints.iter_mut();
-            checkpoints.for_each(|checkpoints| checkpoints.resumed_at(self.iteration));
-        }
+    fn until_done(
+        mut self,
+        (folder, mut checkpoints): (&mut RunFolder, Option<Checkpoints>),
+        mut steps: Vec<StepRecord>,
+    ) -> Result<Outcome> {
+        let done = self.take_steps((folder, checkpoints.as_mut()), &mut steps);
+        // A run that ends with an error can go on from there, too.
+        let written = checkpoints.map(|checkpoints| self.write_last(checkpoints, folder));
+        done?;
+        written.transpose()?;
+        Ok(self.outcome(steps))
+    }
+
+    fn take_steps(
+        &mut self,
+        (folder, mut checkpoints): (&mut RunFolder, Option<&mut Checkpoints>),
+        steps: &mut Vec<StepRecord>,
+    ) -> Result<()> {
         let progress = Progress::new(self.options);
         while !self.finished() {
             let Some(mut record) = self.step()? else {
@@ -243,13 +261,14 @@ impl<'a> Run<'a> {
             }
         }
         progress.finish();
-        if let Some(checkpoints) = &mut checkpoints {
-            if !checkpoints.has(self.iteration) {
-                self.write_to(checkpoints, folder)?;
-            }
-            checkpoints.finish()?;
+        Ok(())
+    }
+
+    fn write_last(&self, mut checkpoints: Checkpoints, folder: &RunFolder) -> Result<()> {
+        if !checkpoints.has(self.iteration) {
+            self.write_to(&mut checkpoints, folder)?;
         }
-        Ok(self.outcome(steps))
+        checkpoints.finish()
     }
 
     fn outcome(self, mut steps: Vec<StepRecord>) -> Outcome {
@@ -344,10 +363,11 @@ impl<'a> Run<'a> {
             CaseOrder::Samples => self.batches.next(size),
             CaseOrder::Epochs => self.batches.next_of_epoch(size),
         };
-        let step = self.method.step(&mut self.model, &batch);
+        let (method, model) = (&mut self.method, &mut self.model);
+        let step = catch_unwind(AssertUnwindSafe(|| method.step(model, &batch)));
         self.seconds += start.elapsed().as_secs_f64();
         match step {
-            Ok(step) => {
+            Ok(Ok(step)) => {
                 self.iteration += 1;
                 self.refused = 0;
                 let record = StepRecord::new(self.iteration, size, self.seconds, step);
@@ -356,7 +376,9 @@ impl<'a> Run<'a> {
                     ..record
                 }))
             }
-            Err(error) => self.refuse(&error).map(|()| None),
+            Ok(Err(error)) => self.refuse(&error).map(|()| None),
+            // The panic has told what it is; method and model are as before.
+            Err(_) => self.refuse(&"the step panicked").map(|()| None),
         }
     }
 
@@ -373,7 +395,7 @@ impl<'a> Run<'a> {
         in_epochs.then(|| self.iteration as f64 / of_epoch as f64)
     }
 
-    fn refuse(&mut self, error: &StepError) -> Result<()> {
+    fn refuse(&mut self, error: &dyn Display) -> Result<()> {
         self.refused += 1;
         eprintln!("iteration {}: {error}", self.iteration + 1);
         if self.refused >= MAX_REFUSED {
