@@ -2,6 +2,6 @@
 
 use peak_alloc::PeakAlloc;
 
-/// Counts what is allocated; `kfac bench` reads it.
+/// Counts what is allocated.
 #[global_allocator]
-pub(crate) static ALLOCATED: PeakAlloc = PeakAlloc;
+pub static ALLOCATED: PeakAlloc = PeakAlloc;

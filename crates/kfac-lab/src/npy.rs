@@ -1,9 +1,9 @@
 //! NumPy files.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{fs, path::Path};
 
-use anyhow::{Context, Result, ensure};
-use npyz::{AutoSerialize, NpyFile, WriteOptions, WriterBuilder};
+use anyhow::{Context, Result, bail, ensure};
+use npyz::{AutoSerialize, NpyFile, NpyHeader, WriteOptions, WriterBuilder};
 
 use crate::files::{self, WriteError};
 
@@ -20,29 +20,58 @@ pub struct NpyArray {
 /// # Errors
 /// Where the file cannot be read or is of another type or order.
 pub fn read(path: &Path) -> Result<NpyArray> {
-    let open = || -> Result<NpyFile<BufReader<File>>> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        NpyFile::new(BufReader::new(file))
-            .with_context(|| format!("{}: not a NumPy file", path.display()))
-    };
-    let file = open()?;
+    let bytes = fs::read(path).with_context(|| format!("cannot open {}", path.display()))?;
+    parse(&bytes).with_context(|| path.display().to_string())
+}
+
+/// The numbers of a NumPy file's content.
+pub(crate) fn parse(bytes: &[u8]) -> Result<NpyArray> {
     ensure!(
-        file.order() == npyz::Order::C,
-        "{}: expected row-major order, found Fortran order",
-        path.display()
+        header_length(bytes).is_some_and(|length| length <= bytes.len()),
+        "not a NumPy file"
     );
-    let shape = file.shape().iter().map(|&n| n as usize).collect();
-    let dtype = file.dtype().descr();
-    let malformed = || format!("{}: the file is truncated or malformed", path.display());
-    let values = match dtype.trim_matches('\'') {
-        "<f8" => file.into_vec::<f64>().with_context(malformed)?,
-        "<f4" => {
-            let single = file.into_vec::<f32>().with_context(malformed)?;
-            single.into_iter().map(f64::from).collect()
-        }
-        other => anyhow::bail!("{}: expected <f4 or <f8, found {other}", path.display()),
+    let mut rest = bytes;
+    let header = NpyHeader::from_reader(&mut rest).context("not a NumPy file")?;
+    ensure!(
+        header.order() == npyz::Order::C,
+        "expected row-major order, found Fortran order"
+    );
+    let dtype = header.dtype().descr();
+    let size = match dtype.trim_matches('\'') {
+        "<f4" => 4,
+        "<f8" => 8,
+        other => bail!("expected <f4 or <f8, found {other}"),
+    };
+    let shape: Option<Vec<usize>> = header
+        .shape()
+        .iter()
+        .map(|n| usize::try_from(*n).ok())
+        .collect();
+    let shape = shape.context("the file is malformed")?;
+    let numbers = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
+    let needed = numbers.and_then(|numbers| numbers.checked_mul(size));
+    ensure!(
+        needed == Some(rest.len()),
+        "the file is truncated or malformed: {} bytes of numbers for the shape {shape:?}",
+        rest.len()
+    );
+    let file = NpyFile::with_header(header, rest);
+    let values = if size == 8 {
+        file.into_vec::<f64>()?
+    } else {
+        let single = file.into_vec::<f32>()?;
+        single.into_iter().map(f64::from).collect()
     };
     Ok(NpyArray { shape, values })
+}
+
+/// The length that a file states of its header, after which the reader allocates: two bytes, in version 1, or four.
+fn header_length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(8..12)?;
+    Some(match bytes[6] {
+        1 => usize::from(u16::from_le_bytes([length[0], length[1]])),
+        _ => u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize,
+    })
 }
 
 /// Writes values, row-major, in their own type.

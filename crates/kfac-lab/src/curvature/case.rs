@@ -272,14 +272,16 @@ impl Case {
     /// # Errors
     /// Where the file cannot be read or is not of the format.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let case: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{}: not a layer case", path.display()))?;
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    /// The case of a file's content.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
+        let case: Self = serde_json::from_slice(text).context("not a layer case")?;
         if case.schema != 1 || case.kind != "layer-case" {
             bail!(
-                "{}: expected schema 1 of kind layer-case, found schema {} of kind {}",
-                path.display(),
+                "expected schema 1 of kind layer-case, found schema {} of kind {}",
                 case.schema,
                 case.kind
             );

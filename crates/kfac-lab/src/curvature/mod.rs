@@ -112,6 +112,14 @@ pub fn compute(case: &Case) -> Result<Value> {
     curvature.members(case.damping)
 }
 
+/// Whether the numbers of a case fit together.
+///
+/// # Errors
+/// Where they do not.
+pub(crate) fn check(case: &Case) -> Result<()> {
+    Problem::new(case).map(drop)
+}
+
 /// The network of a case with its data.
 struct Problem {
     model: CaseNetwork,

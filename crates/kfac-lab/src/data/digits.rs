@@ -13,11 +13,13 @@ const CASES: usize = 1_797;
 /// test on the hands that were trained on.
 const TRAIN: usize = 1_497;
 const LARGEST: u8 = 16;
+/// Each line is of 65 numbers of at most two digits.
+const LARGEST_TEXT: usize = CASES * 3 * (FEATURES + 1);
 
 /// The first 1,497 cases to train on and the last 300 to test on, values divided by 16.
 pub(super) fn load() -> Result<DataSet, DataError> {
     let path = Path::new(PATH);
-    let mut train = parse(&gunzip(FILE, path)?, path)?;
+    let mut train = parse(&gunzip(FILE, LARGEST_TEXT, path)?, path)?;
     let test = Cases {
         features: FEATURES,
         values: train.values.split_off(TRAIN * FEATURES),
@@ -31,7 +33,7 @@ pub(super) fn load() -> Result<DataSet, DataError> {
 }
 
 /// Each line holds 64 values of 0 to 16 and the class.
-fn parse(text: &[u8], path: &Path) -> Result<Cases, DataError> {
+pub(super) fn parse(text: &[u8], path: &Path) -> Result<Cases, DataError> {
     let mut values = Vec::with_capacity(CASES * FEATURES);
     let mut labels = Vec::with_capacity(CASES);
     for (position, line) in String::from_utf8_lossy(text).lines().enumerate() {

@@ -26,7 +26,7 @@ pub(super) fn labelled_images(
     labels: File,
     cases: usize,
 ) -> Result<Cases, DataError> {
-    let pixels = read(images, &[cases, SIDE, SIDE])?;
+    let pixels = self::images(images, cases)?;
     let path = labels.path.clone();
     let labels = read(labels, &[cases])?;
     if let Some(label) = labels.iter().find(|&&label| label >= CLASSES) {
@@ -47,17 +47,24 @@ pub(super) fn labelled_images(
     })
 }
 
+/// The pixels of images of 28 × 28.
+pub(super) fn images(file: File, cases: usize) -> Result<Vec<u8>, DataError> {
+    read(file, &[cases, SIDE, SIDE])
+}
+
 /// The values of an IDX file of unsigned bytes, which must have exactly the dimensions `dims`.
 fn read(file: File, dims: &[usize]) -> Result<Vec<u8>, DataError> {
     let path = file.path;
+    let header = 4 + 4 * dims.len();
+    let expected = header + dims.iter().product::<usize>();
     let mut bytes = if file.bytes.starts_with(&GZIP) {
-        gunzip(&file.bytes, &path)?
+        // One byte more shows a file that is too long, however long it is.
+        gunzip(&file.bytes, expected + 1, &path)?
     } else {
         file.bytes
     };
     let malformed = |expected, found| Err(DataError::malformed(&path, expected, found));
 
-    let header = 4 + 4 * dims.len();
     if bytes.len() < header {
         return malformed(
             format!("an IDX header of {header} bytes"),
@@ -85,7 +92,6 @@ fn read(file: File, dims: &[usize]) -> Result<Vec<u8>, DataError> {
     if found != dims {
         return malformed(format!("dimensions {dims:?}"), format!("{found:?}"));
     }
-    let expected = header + dims.iter().product::<usize>();
     if bytes.len() != expected {
         return malformed(
             format!("{expected} bytes"),
@@ -96,10 +102,11 @@ fn read(file: File, dims: &[usize]) -> Result<Vec<u8>, DataError> {
     Ok(bytes)
 }
 
-/// Decompress, refusing a stream that is cut short or followed by anything else.
-pub(super) fn gunzip(bytes: &[u8], path: &Path) -> Result<Vec<u8>, DataError> {
+/// Decompress up to so many bytes, refusing a stream that is cut short or followed by anything else.
+pub(super) fn gunzip(bytes: &[u8], most: usize, path: &Path) -> Result<Vec<u8>, DataError> {
     let mut contents = Vec::new();
     MultiGzDecoder::new(bytes)
+        .take(most as u64)
         .read_to_end(&mut contents)
         .map_err(|error| DataError::malformed(path, "a complete gzip file", format!("{error}")))?;
     Ok(contents)

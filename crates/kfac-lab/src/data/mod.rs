@@ -22,7 +22,7 @@ mod pgm;
 mod square;
 mod streams;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::DataError;
 
@@ -143,6 +143,22 @@ pub fn load(source: Source, folder: &Path) -> Result<DataSet, DataError> {
         Source::Mnist => mnist::load(folder),
         Source::Faces { seed } => faces::load(folder, seed),
     }
+}
+
+/// The images of an IDX file, as those of Fashion-MNIST, of so many cases.
+pub(crate) fn check_images(bytes: &[u8], cases: usize) -> Result<Vec<u8>, DataError> {
+    idx::images(files::File::embedded("file", bytes), cases)
+}
+
+/// The cases of the text of the handwritten digits.
+pub(crate) fn check_digits(text: &[u8], path: &Path) -> Result<Cases, DataError> {
+    digits::parse(text, path)
+}
+
+/// The pixels of a photograph.
+pub(crate) fn check_photograph(bytes: &[u8], path: PathBuf) -> Result<Vec<u8>, DataError> {
+    let bytes = bytes.to_vec();
+    pgm::parse(files::File { path, bytes })
 }
 
 #[cfg(test)]
