@@ -384,6 +384,8 @@ pub enum Quantity {
     Proposal,
     /// The gradient times the approximate inverse.
     PreconditionedGradient,
+    /// Mean or variance of a batch, of a batch normalisation.
+    Normalisation,
 }
 
 impl std::fmt::Display for Quantity {
@@ -396,6 +398,7 @@ impl std::fmt::Display for Quantity {
             Self::Factor(FactorKind::Block) => "the curvature block",
             Self::Proposal => "the quadratic model of the proposal",
             Self::PreconditionedGradient => "the preconditioned gradient",
+            Self::Normalisation => "the batch's mean or variance in a batch normalisation",
         })
     }
 }

@@ -8,7 +8,7 @@ use burn::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::moving_average::old_weight;
+use crate::{linalg::host, moving_average::old_weight};
 
 /// The statistics of a batch, for the batch normalisations of a network.
 #[derive(Debug, Default)]
@@ -67,6 +67,15 @@ impl BatchStatistics {
             }
         };
         self.0.iter().map(origin).collect()
+    }
+
+    /// Whether they are numbers that running ones can be mixed with.
+    pub(crate) fn are_finite(&self) -> bool {
+        let finite = |tensor: &Tensor<1>| host::sum(tensor.clone().abs()).is_finite();
+        self.0.iter().all(|statistics| {
+            let (mean, variance) = &statistics.of_batch;
+            finite(mean) && variance.as_ref().is_none_or(finite)
+        })
     }
 
     /// Moves the running statistics of the model by those of the batch, in the `update`-th step. Those of

@@ -17,7 +17,7 @@ use crate::{
     blocks::FactorSet,
     capture::{BatchStatistics, Network, with_own_statistics},
     damping::LambdaRule,
-    error::StepError,
+    error::{Quantity, StepError},
     inverse::FisherInverse,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, Layers, ParameterTable, check_batch},
@@ -122,8 +122,9 @@ impl<L> Kfac<L> {
         if self.state.iteration == 0 && !repeats(model, &task.batch.inputs) {
             return Err(StepError::NoiseInForwardPass);
         }
-        let (state, start) = self.normalised(model, task.batch);
-        match self.attempt(&state, &start, task) {
+        let start = self.normalised(model, task.batch);
+        let attempt = start.and_then(|(state, start)| self.attempt(&state, &start, task));
+        match attempt {
             Err(error @ StepError::NonFinite { .. }) => {
                 match self.attempt_before_last_step(model, task) {
                     Some(Err(own @ StepError::Lambda { .. })) => Err(own),
@@ -141,10 +142,10 @@ impl<L> Kfac<L> {
         &self,
         model: &M,
         batch: &Batch<M::Input, T>,
-    ) -> (State, M) {
+    ) -> Result<(State, M), StepError> {
         let mut state = self.state.clone();
         if !self.layers().normalises() {
-            return (state, model.clone());
+            return Ok((state, model.clone()));
         }
         let model = with_own_statistics(model);
         let iteration = state.iteration + 1;
@@ -155,11 +156,17 @@ impl<L> Kfac<L> {
             .statistics_subset(batch, iteration, at_least)
             .inputs;
         let statistics = BatchStatistics::of(&model, &cases);
+        if !statistics.are_finite() {
+            return Err(StepError::NonFinite {
+                quantity: Quantity::Normalisation,
+                layer: None,
+            });
+        }
         if state.iteration == 0 {
             state.origins = statistics.origins();
         }
         statistics.move_running(iteration, &state.origins);
-        (state, model)
+        Ok((state, model))
     }
 
     fn attempt<M, T, O>(

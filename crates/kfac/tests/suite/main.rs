@@ -49,6 +49,7 @@ mod resume;
 mod run_time_loss;
 mod samples;
 mod sharing;
+mod soak;
 mod structure;
 mod subsets;
 mod support;
