@@ -16,7 +16,9 @@ impl<L> Preconditioner<L> {
     /// All that the preconditioner has learnt, and the settings in force; with it and the records of the model, of
     /// the optimizer behind and of its schedule, training goes on as if it had not stopped.
     ///
-    /// Parts of a batch that were accumulated and not observed yet are not in it: take it between steps.
+    /// Parts of a batch that were accumulated and not observed yet are not in it: take it between steps. Take that of
+    /// the model from [`model.valid()`](burn::module::Module::valid): a record of a model in training lacks what its
+    /// last pass makes of the running statistics of batch normalisations.
     ///
     /// # Cost
     ///
