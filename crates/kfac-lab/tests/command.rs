@@ -217,6 +217,8 @@ fn the_help_is_what_it_was() {
     for (name, arguments) in [
         ("kfac", vec!["--help"]),
         ("train", vec!["train", "--help"]),
+        ("resume", vec!["resume", "--help"]),
+        ("inspect", vec!["inspect", "--help"]),
         ("compare", vec!["compare", "--help"]),
         ("bench", vec!["bench", "--help"]),
         ("export-problem", vec!["export-problem", "--help"]),
