@@ -301,3 +301,60 @@ fn what_is_no_checkpoint_of_the_run_is_refused() {
         assert!(error.contains("has no checkpoint"), "{error}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_costs_no_checkpoint_that_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    told(
+        &["train", "digits", "--iterations", "5", "--out", "run"],
+        folder,
+    );
+    // No file may be larger than 40 KiB: what a full disk does, but for the number of the error.
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f 80; exec '{}' resume run --iterations 4 --checkpoint-every 2",
+        env!("CARGO_BIN_EXE_kfac")
+    );
+    let output = Command::new("sh")
+        .args(["-c", &limited])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("no checkpoint is written: cannot write") && error.contains("checkpoints/7"),
+        "{error}"
+    );
+    let run = folder.join("run");
+    let left = fs::read_dir(run.join("checkpoints")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["5"]);
+    let text = told(&["resume", "run", "--iterations", "4"], folder);
+    assert!(text.contains("9 iterations"), "{text}");
+    assert_eq!(steps(&run).len(), 10);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_may_have_any_name_that_the_system_allows() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    let name = OsStr::from_bytes(b"run \xff\n");
+    for arguments in [
+        &["train", "digits", "--iterations", "3", "--out"][..],
+        &["resume", "--iterations", "2"],
+        &["inspect"],
+    ] {
+        let output = command(arguments, folder.path())
+            .arg(name)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+    }
+    let run = folder.path().join(name);
+    assert_eq!(checkpoints(&run).last().unwrap().file_name().unwrap(), "5");
+}
