@@ -37,3 +37,10 @@ fn is_host(device: &Device) -> bool {
 fn is_host(_device: &Device) -> bool {
     false
 }
+
+/// Work whose threads are one.
+#[cfg(test)]
+pub(crate) fn alone<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.expect("a thread can be made").install(work)
+}

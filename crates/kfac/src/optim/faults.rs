@@ -11,6 +11,7 @@ use crate::{
     InverseStructure, Kfac, KfacConfig, Network, StepError, StepReport, Tape,
     blocks::{FactorAction, FactorRepair},
     linalg::{factorisations, inject},
+    workers::alone,
 };
 
 /// Tokens, two dense layers in a chain.
@@ -135,12 +136,6 @@ fn check(config: &KfacConfig, dtype: DType, attempts: u32) -> Vec<FactorRepair> 
     found
 }
 
-fn alone<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    // Faults are injected into the factorisations of one thread.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    pool.expect("a thread can be made").install(f)
-}
-
 fn config(curvature: impl FnOnce(CurvatureConfig) -> CurvatureConfig) -> KfacConfig {
     let config = KfacConfig::new().with_gamma_period(3).with_lambda_period(1);
     config.map_curvature(|settings| {
@@ -167,6 +162,7 @@ fn actions(repairs: &[FactorRepair]) -> [usize; 4] {
 
 #[test]
 fn cholesky_factorisations_fall_back_to_double_precision_more_damping_and_the_last_inverse() {
+    // Faults are injected into the factorisations of one thread.
     alone(|| {
         for structure in [
             InverseStructure::BlockDiagonal,

@@ -1,6 +1,6 @@
 //! Why a record is not taken.
 
-use super::{optimizer::OptimizerKind, tree::RecordError};
+use super::{kind::OptimizerKind, tree::RecordError};
 
 /// Why a record is not taken; the optimizer is exactly as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{error::LoadError, pack::Pack, place::Place, tree::Record};
+use super::{error::LoadError, kind::OptimizerKind, pack::Pack, place::Place, tree::Record};
 use crate::network::{Coverage, ParameterRow, ParameterTable};
 
 /// The version of what is written.
@@ -17,16 +17,6 @@ const OPTIMIZER: &str = "optimizer";
 const LIBRARY: &str = "library";
 const CONFIGURATION: &str = "configuration";
 const PARAMETERS: &str = "parameters";
-
-/// Which optimizer a record is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerKind {
-    /// [`Kfac`](crate::Kfac).
-    Kfac,
-    /// [`Preconditioner`](crate::Preconditioner).
-    Preconditioner,
-}
 
 /// All that an optimizer has learnt: with it and the model, training goes on as if it had not stopped, to the bit
 /// on the same device with the same number of threads.
