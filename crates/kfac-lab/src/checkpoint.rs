@@ -93,7 +93,7 @@ impl Part {
     pub fn into_bytes(self) -> Result<Bytes, LoadError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Kfac(record) => record.into_bytes().map(Bytes::from_bytes_vec),
+            Self::Kfac(record) => record.into_bytes(),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Inspection {
             .iter()
             .filter(|step| step.iteration <= state.iteration);
         let kfac = files.get(KFAC).ok().map(|file| {
-            let record = OptimizerRecord::from_bytes(file.to_vec())?;
+            let record = OptimizerRecord::from_bytes(file.clone())?;
             KfacInspection::new(&record)
         });
         let options = config.options;

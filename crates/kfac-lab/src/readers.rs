@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use burn::tensor::Device;
+use burn::tensor::{Bytes, Device};
 use kfac::record::OptimizerRecord;
 
 use crate::{curvature, data, npy, replay, train::RunPoint};
@@ -48,7 +48,7 @@ impl Reader {
                 curvature::check(&case)
             }
             Self::Optimizer => {
-                let record = OptimizerRecord::from_bytes(bytes.to_vec())?;
+                let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes.to_vec()))?;
                 Ok(record.inspect(&Device::flex()).map(drop)?)
             }
             Self::Run => serde_json::from_slice::<RunPoint>(bytes)

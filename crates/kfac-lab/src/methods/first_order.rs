@@ -184,7 +184,7 @@ impl FirstOrder {
 
     pub(super) fn load(&mut self, model: &Model, files: &CheckpointFiles) -> Result<()> {
         if let Some(kfac) = &mut self.kfac {
-            let record = OptimizerRecord::from_bytes(files.get(KFAC)?.to_vec())?;
+            let record = OptimizerRecord::from_bytes(files.get(KFAC)?.clone())?;
             kfac.load_record(model, &record)?;
         }
         let optimizer = self.optimizer.clone();

@@ -37,7 +37,7 @@ impl Method {
     pub fn load(&mut self, model: &Model, (files, steps): (&CheckpointFiles, u64)) -> Result<()> {
         match self {
             Self::Kfac(kfac) => {
-                let record = OptimizerRecord::from_bytes(files.get(KFAC)?.to_vec())?;
+                let record = OptimizerRecord::from_bytes(files.get(KFAC)?.clone())?;
                 Ok(kfac.load_record(model, &record)?)
             }
             Self::FirstOrder(method) => method.load(model, files),

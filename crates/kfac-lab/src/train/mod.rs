@@ -13,6 +13,7 @@ mod state;
 mod summary;
 
 use std::{
+    cell::OnceCell,
     fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -174,6 +175,7 @@ struct Run<'a> {
     refused: u32,
     next_evaluation: f64,
     best: Best,
+    data_checksum: OnceCell<String>,
 }
 
 impl<'a> Run<'a> {
@@ -211,6 +213,7 @@ impl<'a> Run<'a> {
             refused: 0,
             next_evaluation: options.evaluate.first(),
             best: Best::default(),
+            data_checksum: OnceCell::new(),
         };
         if let Some(files) = checkpoint {
             run.go_to(files)?;
@@ -302,7 +305,7 @@ impl<'a> Run<'a> {
                 next_evaluation: self.next_evaluation,
                 best: self.best,
                 batches: self.batches.position(),
-                data: state::data_checksum(self.data),
+                data: self.data_checksum().to_owned(),
             },
         };
         let point = Bytes::from_bytes_vec(serde_json::to_vec_pretty(&point)?);
@@ -310,6 +313,12 @@ impl<'a> Run<'a> {
         parts.push((MODEL, model_file(&self.model)?));
         parts.push((state::FILE, Part::Bytes(point)));
         checkpoints.write(self.iteration, parts)
+    }
+
+    /// That of the cases that are trained on, worked out once.
+    fn data_checksum(&self) -> &str {
+        let checksum = || state::data_checksum(self.data);
+        self.data_checksum.get_or_init(checksum)
     }
 
     /// Takes up all but the model.

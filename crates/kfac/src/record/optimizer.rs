@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use burn::tensor::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -111,9 +112,9 @@ impl OptimizerRecord {
     /// # Errors
     ///
     /// [`LoadError::Unreadable`] where it is larger than a burnpack can be.
-    pub fn into_bytes(self) -> Result<Vec<u8>, LoadError> {
+    pub fn into_bytes(self) -> Result<Bytes, LoadError> {
         let bytes = self.into_pack().into_writer().into_bytes();
-        bytes.map(|bytes| bytes.to_vec()).map_err(unreadable)
+        bytes.map_err(unreadable)
     }
 
     /// The record of a burnpack.
@@ -121,7 +122,7 @@ impl OptimizerRecord {
     /// # Errors
     ///
     /// [`LoadError`] where it is none of an optimizer, of another version, or damaged.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, LoadError> {
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, LoadError> {
         let pack = Pack::from_bytes(bytes)?;
         Ok(Self {
             header: Header::of(&pack)?,
@@ -151,7 +152,7 @@ impl OptimizerRecord {
         let path = path.as_ref();
         let bytes =
             fs::read(path).map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
-        Self::from_bytes(bytes)
+        Self::from_bytes(Bytes::from_bytes_vec(bytes))
     }
 
     fn into_pack(self) -> Pack {

@@ -108,9 +108,9 @@ impl Pack {
     }
 
     /// What was written as a burnpack.
-    pub(super) fn from_bytes(bytes: Vec<u8>) -> Result<Self, LoadError> {
+    pub(super) fn from_bytes(bytes: Bytes) -> Result<Self, LoadError> {
         let broken = |error: burn_pack::Error| unreadable(error.to_string());
-        let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(broken)?;
+        let reader = Reader::from_bytes(bytes).map_err(broken)?;
         let mut texts = reader.metadata().clone();
         let numbers = reader.scalars().iter();
         let numbers = numbers.filter_map(|(name, scalar)| match scalar {

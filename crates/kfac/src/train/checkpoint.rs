@@ -23,12 +23,11 @@ impl Checkpoint for OptimizerRecord {
     }
 
     fn checkpoint_from_bytes(bytes: Bytes) -> Result<Self, RecordError> {
-        Self::from_bytes(bytes.to_vec()).map_err(invalid)
+        Self::from_bytes(bytes).map_err(invalid)
     }
 
     fn checkpoint_into_bytes(self) -> Result<Bytes, RecordError> {
-        let bytes = self.into_bytes().map_err(invalid)?;
-        Ok(Bytes::from_bytes_vec(bytes))
+        self.into_bytes().map_err(invalid)
     }
 }
 

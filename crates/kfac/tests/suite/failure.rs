@@ -1,5 +1,7 @@
 //! Bad batches, configurations and models are refused by name, and leave no trace.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::{
     module::{Module, Param},
     nn::{BatchNormConfig, Linear},
@@ -494,4 +496,53 @@ fn a_step_taken_back_leaves_no_statistics_of_where_it_led() {
     let report = optimizer.step(&mut model, &towards(0.0)).unwrap();
     assert!(report.took_back_last_step);
     assert_eq!(statistics(&model), before);
+}
+
+/// A network that panics at an input above ninety.
+#[derive(Module, Debug)]
+struct Panicking {
+    network: Mlp,
+}
+
+impl Network for Panicking {
+    type Input = Tensor<2>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, inputs: Tensor<2>, tape: &mut Tape) -> Tensor<2> {
+        let values: Vec<f64> = host::to_vec(&inputs.clone().inner());
+        assert!(
+            values.iter().all(|x| *x < 90.0),
+            "a fault of the user's own"
+        );
+        self.network.forward(inputs, tape)
+    }
+}
+
+#[test]
+fn a_panic_on_a_thread_of_work_leaves_no_trace() {
+    // Parts of two cases, each on a thread.
+    let config = config().map_curvature(|curvature| {
+        let curvature = curvature.with_statistics_fraction(1.0);
+        curvature.with_chunk_size(2)
+    });
+    let trained = |panics: bool| {
+        let network = mlp(DType::F64);
+        let mut model = Panicking { network };
+        let good = |step: u32| batch(CASES, f64::from(step), DType::F64);
+        let mut optimizer = config.init(&model, Gaussian, &good(1).inputs).unwrap();
+        for step in 1..=6 {
+            if panics && step % 2 == 0 {
+                let mut bad = good(step);
+                let values = bad.inputs.clone().slice([CASES - 1..CASES, 0..INPUTS]) * 0.0 + 99.0;
+                bad.inputs = bad
+                    .inputs
+                    .slice_assign([CASES - 1..CASES, 0..INPUTS], values);
+                let step = || optimizer.step(&mut model, &bad).map(drop);
+                assert!(catch_unwind(AssertUnwindSafe(step)).is_err());
+            }
+            optimizer.step(&mut model, &good(step)).unwrap();
+        }
+        (model_bits(&model.network), optimizer.lambda().to_bits())
+    };
+    assert!(trained(true) == trained(false));
 }
