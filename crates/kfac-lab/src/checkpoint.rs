@@ -138,17 +138,12 @@ impl Checkpoints {
         self.last == Some(iteration)
     }
 
-    /// Begins to write a checkpoint, once the one before is written.
-    ///
-    /// # Errors
-    /// Where the one before could not be.
-    pub(crate) fn write(&mut self, iteration: u64, parts: Vec<(&'static str, Part)>) -> Result<()> {
-        let before = self.finish();
+    /// Begins to write a checkpoint; the one before has to be finished.
+    pub(crate) fn write(&mut self, iteration: u64, parts: Vec<(&'static str, Part)>) {
         let (folder, keep) = (self.folder.clone(), self.plan.keep);
         let work = move || write(&folder, iteration, parts).and_then(|()| clear(&folder, keep));
         self.writing = Some(std::thread::spawn(work));
         self.last = Some(iteration);
-        before
     }
 
     /// Waits for the checkpoint that is being written.

@@ -323,8 +323,14 @@ fn a_disk_that_is_full_costs_no_checkpoint_that_was_there() {
         .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
+    for iteration in ["checkpoints/6", "checkpoints/8"] {
+        assert!(
+            error.contains("no checkpoint is written: cannot write") && error.contains(iteration),
+            "{error}"
+        );
+    }
     assert!(
-        error.contains("no checkpoint is written: cannot write") && error.contains("checkpoints/7"),
+        error.contains("error: cannot write") && error.contains("checkpoints/9"),
         "{error}"
     );
     let run = folder.join("run");

@@ -258,9 +258,8 @@ impl<'a> Run<'a> {
             if let Some(checkpoints) = &mut checkpoints
                 && checkpoints.due(self.iteration)
             {
-                let written = self.write_to(checkpoints, folder);
-                // The next one may find its place.
-                written.unwrap_or_else(|error| eprintln!("no checkpoint is written: {error:#}"));
+                tell(checkpoints.finish());
+                tell(self.write_to(checkpoints, folder));
             }
         }
         progress.finish();
@@ -268,9 +267,12 @@ impl<'a> Run<'a> {
     }
 
     fn write_last(&self, mut checkpoints: Checkpoints, folder: &RunFolder) -> Result<()> {
-        if !checkpoints.has(self.iteration) {
-            self.write_to(&mut checkpoints, folder)?;
+        let before = checkpoints.finish();
+        if checkpoints.has(self.iteration) {
+            return Ok(());
         }
+        tell(before);
+        self.write_to(&mut checkpoints, folder)?;
         checkpoints.finish()
     }
 
@@ -312,7 +314,8 @@ impl<'a> Run<'a> {
         let mut parts = self.method.record(&self.model)?;
         parts.push((MODEL, model_file(&self.model)?));
         parts.push((state::FILE, Part::Bytes(point)));
-        checkpoints.write(self.iteration, parts)
+        checkpoints.write(self.iteration, parts);
+        Ok(())
     }
 
     /// That of the cases that are trained on, worked out once.
@@ -421,6 +424,13 @@ impl<'a> Run<'a> {
         let (task, precision) = (&self.options.task, self.options.precision);
         let l2 = self.options.method.l2();
         Evaluation::new(model, (task.loss, l2), self.data, (&self.device, precision))
+    }
+}
+
+/// Says that a checkpoint could not be written: the run goes on, and the next one may find its place.
+fn tell(written: Result<()>) {
+    if let Err(error) = written {
+        eprintln!("no checkpoint is written: {error:#}");
     }
 }
 
