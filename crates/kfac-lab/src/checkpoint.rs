@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use burn::tensor::Bytes;
 use kfac::record::{LoadError, OptimizerRecord};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,12 @@ const FOLDER: &str = "checkpoints";
 /// The file with the checksums of the others.
 const CHECKSUMS: &str = "checksums.json";
 
+/// The file with the run, and how far it came.
+pub(crate) const RUN: &str = "run.json";
+
+/// The file with the model.
+pub(crate) const MODEL: &str = "model.bpk";
+
 /// When the checkpoints of a run are written, besides at its end and where it is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointPlan {
@@ -33,10 +39,16 @@ pub struct CheckpointPlan {
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
+    /// The run has no folder.
+    #[error("{} is no folder: give that of a run", folder.display())]
+    NoFolder {
+        /// What was given.
+        folder: PathBuf,
+    },
     /// There is none.
     #[error(
-        "{} has no checkpoint: give the folder of a run, which has one at its end, where it was interrupted, and \
-         with --checkpoint-every on the way",
+        "{} has no checkpoint: give the folder of a run (of several seeds that of one, as `seed-1`), which has one at \
+         its end, where it was interrupted, and with --checkpoint-every on the way",
         folder.display()
     )]
     None {
@@ -44,12 +56,12 @@ pub enum CheckpointError {
         folder: PathBuf,
     },
     /// One cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// One is not what was written.
     #[error("{} is damaged: {why}", path.display())]
@@ -109,18 +121,22 @@ impl Checkpoints {
         }
     }
 
-    /// Those of a run that goes on from the one of an iteration: later ones were not whole, and are removed with what
-    /// was never finished.
+    /// Those of a run that goes on from the one of an iteration: later ones were not whole, and are set aside as
+    /// `N.damaged`; what was never finished is removed.
     ///
     /// # Errors
     /// Where that cannot be.
     pub(crate) fn resumed(run: &Path, plan: CheckpointPlan, iteration: u64) -> Result<Self> {
         let new = Self::new(run, plan);
-        let found = iterations(&new.folder)?;
+        let cannot = || format!("cannot put {} in order", new.folder.display());
+        let found = iterations(&new.folder).with_context(cannot)?;
         for later in found.into_iter().filter(|found| *found > iteration) {
-            fs::remove_dir_all(new.folder.join(later.to_string()))?;
+            let aside = new.folder.join(format!("{later}.damaged"));
+            // An earlier one of that name, if any.
+            let _ = fs::remove_dir_all(&aside);
+            fs::rename(new.folder.join(later.to_string()), aside).with_context(cannot)?;
         }
-        files::remove_unfinished(&new.folder)?;
+        files::remove_unfinished(&new.folder).with_context(cannot)?;
         Ok(Self {
             last: Some(iteration),
             ..new
@@ -172,9 +188,9 @@ fn write(folder: &Path, iteration: u64, parts: Vec<(&'static str, Part)>) -> Res
     let checksums: BTreeMap<&str, String> = contents.iter().map(checksum).collect();
     let checksums = serde_json::to_vec_pretty(&checksums)?;
     let path = folder.join(iteration.to_string());
-    if fs::exists(&path)? {
-        // Of a run that was resumed before it: the same, or damaged.
-        fs::remove_dir_all(&path)?;
+    if path.exists() {
+        // Of a run that was resumed before it.
+        fs::remove_dir_all(&path).with_context(|| format!("cannot replace {}", path.display()))?;
     }
     let contents = contents.iter().map(|(name, content)| (*name, &**content));
     let checksums = std::iter::once((CHECKSUMS, &*checksums));
@@ -183,17 +199,23 @@ fn write(folder: &Path, iteration: u64, parts: Vec<(&'static str, Part)>) -> Res
 
 /// Removes all but the newest checkpoints, and what is left of those that were never whole.
 fn clear(folder: &Path, keep: usize) -> Result<()> {
-    for iteration in iterations(folder)?.into_iter().rev().skip(keep.max(1)) {
-        fs::remove_dir_all(folder.join(iteration.to_string()))?;
+    let cannot = || format!("cannot remove what is old from {}", folder.display());
+    let found = iterations(folder).with_context(cannot)?;
+    for iteration in found.into_iter().rev().skip(keep.max(1)) {
+        fs::remove_dir_all(folder.join(iteration.to_string())).with_context(cannot)?;
     }
-    Ok(files::remove_unfinished(folder)?)
+    files::remove_unfinished(folder).with_context(cannot)
 }
 
 /// The iterations of the checkpoints in a folder, in order.
 fn iterations(folder: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let name = entry.file_name();
         let name = name.to_str();
         // Written as it was made, without zeros or a sign before it.
         let number =
@@ -217,6 +239,11 @@ impl CheckpointFiles {
         run: &Path,
         mut left_out: impl FnMut(&CheckpointError),
     ) -> Result<Self, CheckpointError> {
+        if !run.is_dir() {
+            return Err(CheckpointError::NoFolder {
+                folder: run.to_owned(),
+            });
+        }
         let folder = run.join(FOLDER);
         let none = || CheckpointError::None {
             folder: run.to_owned(),
@@ -224,10 +251,10 @@ impl CheckpointFiles {
         let iterations = match iterations(&folder) {
             Ok(iterations) => iterations,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none()),
-            Err(source) => {
+            Err(error) => {
                 return Err(CheckpointError::Unreadable {
                     path: folder,
-                    source,
+                    error,
                 });
             }
         };
@@ -270,10 +297,14 @@ impl CheckpointFiles {
             }
             files.insert(name, Bytes::from_bytes_vec(content));
         }
-        Ok(Self {
+        let whole = Self {
             folder: folder.to_owned(),
             files,
-        })
+        };
+        for name in [RUN, MODEL] {
+            whole.get(name)?;
+        }
+        Ok(whole)
     }
 
     /// The folder.
@@ -300,5 +331,5 @@ impl CheckpointFiles {
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(&path).map_err(|source| CheckpointError::Unreadable { path, source })
+    fs::read(&path).map_err(|error| CheckpointError::Unreadable { path, error })
 }

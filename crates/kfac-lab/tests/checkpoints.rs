@@ -284,7 +284,7 @@ fn what_is_no_checkpoint_of_the_run_is_refused() {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(out.contains("from iteration 10 on"), "{out}");
     assert!(
-        error.contains("model.bpk is damaged") && error.contains("older checkpoint"),
+        error.contains("model.bpk is damaged") && error.contains("left out"),
         "{error}"
     );
     told(&["resume", "run"], folder);
@@ -296,10 +296,93 @@ fn what_is_no_checkpoint_of_the_run_is_refused() {
     let error = refused(&["resume", "run"], folder);
     assert!(error.contains("kfac.bpk is damaged"), "{error}");
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
-    for arguments in [["resume", "run"], ["inspect", "run"], ["resume", "nowhere"]] {
+    for arguments in [["resume", "run"], ["inspect", "run"]] {
         let error = refused(&arguments, folder);
         assert!(error.contains("has no checkpoint"), "{error}");
     }
+    let error = refused(&["resume", "nowhere"], folder);
+    assert!(error.contains("nowhere is no folder"), "{error}");
+}
+
+#[test]
+fn a_run_goes_on_to_its_newest_plan_and_loses_no_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let training = [
+        "train",
+        "digits",
+        "--threads",
+        "1",
+        "--checkpoint-every",
+        "4",
+    ];
+    told(
+        &[&training[..], &["--iterations", "8", "--out", "run"]].concat(),
+        folder,
+    );
+    told(&["resume", "run", "--iterations", "4"], folder);
+    let run = folder.join("run");
+    let whole = fs::read(run.join("weights.npy")).unwrap();
+    let all = steps(&run);
+
+    // The newest is damaged: the one before has an older plan.
+    fs::write(run.join("checkpoints/12/checksums.json"), "{}").unwrap();
+    let text = told(&["resume", "run"], folder);
+    assert!(
+        text.contains("from iteration 8 on") && text.contains("12 iterations"),
+        "{text}"
+    );
+    assert!(fs::read(run.join("weights.npy")).unwrap() == whole);
+    assert_eq!(steps(&run), all);
+    assert!(run.join("checkpoints/12.damaged").exists());
+
+    // A line that cannot be read is no reason to drop those after it; a part of one is dropped.
+    let file = run.join("steps.jsonl");
+    let text = fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[3] = "not a step";
+    fs::write(&file, format!("{}\n{{\"iterat", lines.join("\n"))).unwrap();
+    let output = kfac(&["resume", "run", "--iterations", "1"], folder);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && error.contains("1 of the 13 steps"),
+        "{error}"
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count(), 14);
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with('{')).count(),
+        13
+    );
+}
+
+#[test]
+fn evaluations_that_are_not_finite_are_steps_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // It diverges.
+    let training = [
+        "train",
+        "digits",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        "1e6",
+    ];
+    let often = [
+        "--evaluate-every",
+        "1",
+        "--iterations",
+        "30",
+        "--out",
+        "run",
+    ];
+    kfac(&[&training[..], &often].concat(), folder);
+    let before = steps(&folder.join("run"));
+    let output = kfac(&["resume", "run"], folder);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!error.contains("missing"), "{error}");
+    assert!(steps(&folder.join("run")).starts_with(&before));
 }
 
 #[cfg(unix)]

@@ -20,7 +20,7 @@ pub(super) struct InspectArguments {
 impl InspectArguments {
     pub(super) fn run(&self) -> Result<()> {
         let files = CheckpointFiles::newest(&self.folder, |error| {
-            eprintln!("an older checkpoint is taken: {error}");
+            eprintln!("left out: {error}");
         })?;
         let steps = read_steps(&self.folder).unwrap_or_default();
         let inspection = Inspection::new(&files, &steps)?;

@@ -102,7 +102,7 @@ pub(super) struct CheckpointArguments {
     /// Write a checkpoint after every so many iterations too, for `kfac resume`
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     pub(super) checkpoint_every: Option<u64>,
-    /// So many checkpoints are kept, the newest [default: 2]
+    /// So many checkpoints are kept, the newest [default: 2, of a run that goes on as before]
     #[arg(long, value_name = "K", value_parser = count::<usize>())]
     pub(super) keep_checkpoints: Option<usize>,
 }

@@ -46,7 +46,7 @@ pub(super) struct ResumeArguments {
 impl ResumeArguments {
     pub(super) fn run(&self) -> Result<()> {
         let files = CheckpointFiles::newest(&self.folder, |error| {
-            eprintln!("an older checkpoint is taken: {error}");
+            eprintln!("left out: {error}");
         })?;
         let point = RunPoint::of(&files)?;
         prepare_process(Some(self.threads.unwrap_or(point.config.threads)))?;
@@ -59,6 +59,9 @@ impl ResumeArguments {
         let (mut folder, steps) = RunFolder::reopen(&self.folder, iteration)?;
         warn_of_lost(&steps, iteration);
         say(format_args!("from iteration {iteration} on"));
+        if options.limit.is_reached(&point.state) {
+            say("the run is at its planned end: --iterations or --seconds make it longer");
+        }
         folder.write_config(&config)?;
         let outcome = resume(&config, &data, &files, (&mut folder, steps))?;
         finish(options, &outcome, &folder)?;
@@ -67,14 +70,26 @@ impl ResumeArguments {
         Ok(())
     }
 
+    /// When the run was to end: the folder tells of a plan that is newer than the checkpoint.
+    fn planned(&self, config: &RunConfig) -> Limit {
+        let newest = RunConfig::read(&self.folder).ok();
+        newest.map_or(config.options.limit, |newest| newest.options.limit)
+    }
+
     /// What the run is to be from here on.
     fn config(&self, point: &RunPoint) -> Result<RunConfig> {
         let mut config = point.config.clone();
-        let (planned, state) = (config.options.limit, &point.state);
+        let (planned, state) = (self.planned(&config), &point.state);
+        config.options.limit = planned;
         config.options.limit = match (self.iterations, self.seconds) {
             (None, None) => planned,
             (iterations, seconds) => Limit {
-                iterations: iterations.map(|n| planned.iterations.unwrap_or(state.iteration) + n),
+                iterations: iterations.map(|n| {
+                    planned
+                        .iterations
+                        .unwrap_or(state.iteration)
+                        .saturating_add(n)
+                }),
                 seconds: seconds.map(|s| planned.seconds.unwrap_or(state.seconds) + s),
             },
         };
@@ -113,14 +128,12 @@ fn warn_of_other(config: &RunConfig) {
 
 /// Says where steps are missing that the pictures would have had.
 fn warn_of_lost(steps: &[StepRecord], iteration: u64) {
-    let last = steps.last().map(|step| step.iteration);
-    if last != Some(iteration) {
-        let until = last.map_or_else(
-            || "all steps".to_owned(),
-            |last| format!("the steps after {last}"),
-        );
+    let all = iteration as usize + 1;
+    if steps.len() < all {
         eprintln!(
-            "{until} until iteration {iteration} are lost from steps.jsonl; the run itself is whole"
+            "{} of the {all} steps until iteration {iteration} are missing from steps.jsonl, or cannot be read; the \
+             run itself is whole",
+            all - steps.len()
         );
     }
 }

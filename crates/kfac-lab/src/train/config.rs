@@ -1,6 +1,9 @@
 //! What a run is made from.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -13,6 +16,9 @@ use crate::{
     task::{Task, TaskData},
     version::VERSIONS,
 };
+
+/// The file of it in the folder of a run.
+pub(super) const CONFIG: &str = "config.json";
 
 /// What `config.json` and each checkpoint hold: all that is needed to repeat the run, and to go on with it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +76,16 @@ impl RunConfig {
             checkpoints: None,
             options,
         })
+    }
+
+    /// That of a run's folder.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn read(run: &Path) -> Result<Self> {
+        let path = run.join(CONFIG);
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }
 
     /// The same with checkpoints.

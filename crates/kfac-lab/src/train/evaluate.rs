@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use kfac::{Batch, Network, Tape};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     loss::Loss,
@@ -22,10 +22,13 @@ const CHUNK: usize = 5000;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The training objective, the penalty included.
+    #[serde(deserialize_with = "number")]
     pub train_objective: f64,
     /// Mean error of the training cases.
+    #[serde(deserialize_with = "number")]
     pub train_error: f64,
     /// Mean error of the test cases.
+    #[serde(deserialize_with = "number")]
     pub test_error: f64,
     /// Mean loss of the test cases.
     #[serde(default)]
@@ -33,6 +36,11 @@ pub struct Evaluation {
     /// Mean error of the cases that were held out of the training, where some were.
     #[serde(default)]
     pub held_out_error: Option<f64>,
+}
+
+/// A number; JSON has none that is not finite, and writes `null`.
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 impl Evaluation {

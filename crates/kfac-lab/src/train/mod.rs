@@ -31,7 +31,7 @@ use kfac::BatchSchedule;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    checkpoint::{CheckpointFiles, Checkpoints, Part},
+    checkpoint::{CheckpointFiles, Checkpoints, MODEL, Part, RUN},
     methods::{Method, MethodConfig, model_file},
     network::Model,
     precision::Precision,
@@ -120,9 +120,6 @@ pub struct Outcome {
 
 /// Consecutive refused steps after which a run gives up: one bad batch is bad luck, ten are not.
 const MAX_REFUSED: u32 = 10;
-
-/// The file of a checkpoint with the model.
-const MODEL: &str = "model.bpk";
 
 /// Set by Ctrl-C and by the request to terminate; the run then ends after the current step.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -303,7 +300,6 @@ impl<'a> Run<'a> {
             state: RunState {
                 iteration: self.iteration,
                 seconds: self.seconds,
-                refused: self.refused,
                 next_evaluation: self.next_evaluation,
                 best: self.best,
                 batches: self.batches.position(),
@@ -313,7 +309,7 @@ impl<'a> Run<'a> {
         let point = Bytes::from_bytes_vec(serde_json::to_vec_pretty(&point)?);
         let mut parts = self.method.record(&self.model)?;
         parts.push((MODEL, model_file(&self.model)?));
-        parts.push((state::FILE, Part::Bytes(point)));
+        parts.push((RUN, Part::Bytes(point)));
         checkpoints.write(self.iteration, parts);
         Ok(())
     }
@@ -329,7 +325,6 @@ impl<'a> Run<'a> {
         let RunState {
             iteration,
             seconds,
-            refused,
             next_evaluation,
             best,
             batches,
@@ -339,7 +334,6 @@ impl<'a> Run<'a> {
         self.batches.move_to(batches);
         self.iteration = iteration;
         self.seconds = seconds;
-        self.refused = refused;
         self.next_evaluation = next_evaluation;
         self.best = best;
         Ok(())
@@ -350,12 +344,8 @@ impl<'a> Run<'a> {
     }
 
     fn reached_its_end(&self) -> bool {
-        let Limit {
-            iterations,
-            seconds,
-        } = self.options.limit;
-        iterations.is_some_and(|limit| self.iteration >= limit)
-            || seconds.is_some_and(|limit| self.seconds >= limit)
+        let limit = self.options.limit;
+        limit.is_reached_at(self.iteration, self.seconds)
             || self
                 .options
                 .patience
@@ -431,6 +421,18 @@ impl<'a> Run<'a> {
 fn tell(written: Result<()>) {
     if let Err(error) = written {
         eprintln!("no checkpoint is written: {error:#}");
+    }
+}
+
+impl Limit {
+    /// Whether a run that came so far is at its end.
+    pub fn is_reached(self, state: &RunState) -> bool {
+        self.is_reached_at(state.iteration, state.seconds)
+    }
+
+    fn is_reached_at(self, iteration: u64, seconds: f64) -> bool {
+        self.iterations.is_some_and(|limit| iteration >= limit)
+            || self.seconds.is_some_and(|limit| seconds >= limit)
     }
 }
 

@@ -14,7 +14,7 @@ use burn::{
 use kfac::{ObserveReport, PreconditionReport, StepReport};
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::Evaluation;
+use super::{config::CONFIG, evaluate::Evaluation};
 use crate::{files, methods::StepSummary, network::Model};
 
 /// A line of `steps.jsonl`.
@@ -83,28 +83,32 @@ impl RunFolder {
         Self::locked(path, steps)
     }
 
-    /// Opens the folder of a run that goes on after an iteration, with the steps until then, which are all that
-    /// stays in the file: steps after the iteration are made again, and a line may have been cut off by a crash.
+    /// Opens the folder of a run that goes on after an iteration, with the steps until then. What follows them in
+    /// the file is cut off: it is made again, or is part of a line.
     ///
     /// # Errors
     /// Where another process writes to the run, or the steps cannot be read or written.
     pub fn reopen(path: &Path, iteration: u64) -> Result<(Self, Vec<StepRecord>)> {
         let file = path.join(STEPS);
         let cannot = || format!("cannot open {}", file.display());
-        let open = || {
-            let options = File::options().create(true).append(true).open(&file);
-            Self::locked(path.to_owned(), options.with_context(cannot)?)
-        };
-        let before = open()?;
-        let text = fs::read_to_string(&file).with_context(cannot)?;
-        let steps = whole_steps(&text).take_while(|(_, step)| step.iteration <= iteration);
-        let (lines, steps): (Vec<&str>, Vec<StepRecord>) = steps.unzip();
-        files::write(&file, |new| {
-            let mut lines = lines.iter();
-            lines.try_for_each(|line| writeln!(new, "{line}"))
-        })?;
-        drop(before);
-        Ok((open()?, steps))
+        let options = File::options()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&file);
+        let mut folder = Self::locked(path.to_owned(), options.with_context(cannot)?)?;
+        let text = fs::read(&file).with_context(cannot)?;
+        let kept = kept_bytes(&text, iteration);
+        let steps = folder.steps.get_mut();
+        steps.set_len(kept as u64).with_context(cannot)?;
+        if kept > 0 && text[kept - 1] != b'\n' {
+            writeln!(steps).with_context(cannot)?;
+        }
+        let steps = String::from_utf8_lossy(&text[..kept]);
+        let steps = steps
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        Ok((folder, steps.collect()))
     }
 
     fn locked(path: PathBuf, steps: File) -> Result<Self> {
@@ -139,7 +143,7 @@ impl RunFolder {
     /// # Errors
     /// Where it cannot be written.
     pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        Ok(files::write_json(&self.path.join("config.json"), config)?)
+        Ok(files::write_json(&self.path.join(CONFIG), config)?)
     }
 
     /// Writes a model as `best.bpk`, Burn's own form, and as `best.safetensors`.
@@ -173,13 +177,29 @@ pub fn read_steps(run: &Path) -> Result<Vec<StepRecord>> {
     let file = run.join(STEPS);
     let text = fs::read_to_string(&file);
     let text = text.with_context(|| format!("cannot open {}", file.display()))?;
-    Ok(whole_steps(&text).map(|(_, step)| step).collect())
+    let lines = text.lines();
+    Ok(lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
-/// The lines with a step, up to one that a crash has cut off.
-fn whole_steps(text: &str) -> impl Iterator<Item = (&str, StepRecord)> {
-    let step = |line| Some((line, serde_json::from_str(line).ok()?));
-    text.lines().map_while(step)
+/// The bytes until the end of the last line of a step that is not after an iteration.
+fn kept_bytes(text: &[u8], iteration: u64) -> usize {
+    #[derive(Deserialize)]
+    struct Numbered {
+        iteration: u64,
+    }
+    let mut kept = 0;
+    let mut end = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        end += line.len();
+        if let Ok(Numbered { iteration: found }) = serde_json::from_slice(line)
+            && found <= iteration
+        {
+            kept = end;
+        }
+    }
+    kept
 }
 
 /// Makes `path`, or, without one, the first free folder `runs/NAME-1`, `runs/NAME-2`, ...

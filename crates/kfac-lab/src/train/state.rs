@@ -6,12 +6,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{RunConfig, batches::BatchPosition, best::Best};
 use crate::{
-    checkpoint::CheckpointFiles,
+    checkpoint::{CheckpointFiles, RUN},
     task::{Rows, TaskData},
 };
-
-/// The name of the file.
-pub(super) const FILE: &str = "run.json";
 
 /// The run that a checkpoint is of, and how far it came.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,8 +26,6 @@ pub struct RunState {
     pub iteration: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Refused steps in a row.
-    pub(super) refused: u32,
     /// When the next evaluation is due.
     pub(super) next_evaluation: f64,
     pub(super) best: Best,
@@ -45,10 +40,10 @@ impl RunPoint {
     /// # Errors
     /// Where it has none that this version can read.
     pub fn of(files: &CheckpointFiles) -> Result<Self> {
-        let file = files.get(FILE)?;
+        let file = files.get(RUN)?;
         serde_json::from_slice(file).map_err(|error| {
             anyhow::anyhow!(
-                "{}: {FILE} is of another version of the command: {error}",
+                "{}: {RUN} is of another version of the command: {error}",
                 files.folder().display()
             )
         })
