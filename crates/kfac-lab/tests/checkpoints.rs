@@ -420,7 +420,7 @@ fn a_disk_that_is_full_costs_no_checkpoint_that_was_there() {
     let left = fs::read_dir(run.join("checkpoints")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["5"]);
-    let text = told(&["resume", "run", "--iterations", "4"], folder);
+    let text = told(&["resume", "run"], folder);
     assert!(text.contains("9 iterations"), "{text}");
     assert_eq!(steps(&run).len(), 10);
 }
