@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use npyz::{AutoSerialize, NpyFile, NpyHeader, WriteOptions, WriterBuilder};
 
 use crate::files::{self, WriteError};
@@ -21,7 +21,7 @@ pub struct NpyArray {
 /// Where the file cannot be read or is of another type or order.
 pub fn read(path: &Path) -> Result<NpyArray> {
     let bytes = fs::read(path).with_context(|| format!("cannot open {}", path.display()))?;
-    parse(&bytes).with_context(|| path.display().to_string())
+    parse(&bytes).map_err(|error| anyhow!("{}: {error:#}", path.display()))
 }
 
 /// The numbers of a NumPy file's content.
