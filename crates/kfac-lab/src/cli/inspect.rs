@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{checkpoint::CheckpointFiles, inspect::Inspection, say::say, train::read_steps};
+use super::resume::newest_checkpoint;
+use crate::{inspect::Inspection, say::say, train::read_steps};
 
 /// Tell what the newest checkpoint of a run holds: how far it came, its damping, and how well conditioned the factors
 /// of each layer are.
@@ -19,9 +20,7 @@ pub(super) struct InspectArguments {
 
 impl InspectArguments {
     pub(super) fn run(&self) -> Result<()> {
-        let files = CheckpointFiles::newest(&self.folder, |error| {
-            eprintln!("left out: {error}");
-        })?;
+        let files = newest_checkpoint(&self.folder)?;
         let steps = read_steps(&self.folder).unwrap_or_default();
         let inspection = Inspection::new(&files, &steps)?;
         if self.json {

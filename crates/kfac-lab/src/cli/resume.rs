@@ -1,6 +1,6 @@
 //! `kfac resume`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -10,7 +10,7 @@ use super::{
     values::{count, positive},
 };
 use crate::{
-    checkpoint::CheckpointFiles,
+    checkpoint::{CheckpointError, CheckpointFiles},
     say::say,
     train::{Limit, RunConfig, RunFolder, RunPoint, RunState, StepRecord, resume},
     version::VERSIONS,
@@ -45,9 +45,7 @@ pub(super) struct ResumeArguments {
 
 impl ResumeArguments {
     pub(super) fn run(&self) -> Result<()> {
-        let files = CheckpointFiles::newest(&self.folder, |error| {
-            eprintln!("left out: {error}");
-        })?;
+        let files = newest_checkpoint(&self.folder)?;
         let point = RunPoint::of(&files)?;
         prepare_process(Some(self.threads.unwrap_or(point.config.threads)))?;
         warn_of_other(&point.config);
@@ -55,11 +53,13 @@ impl ResumeArguments {
         let options = &config.options;
         let data = config.source.load(&options.task, options.seed)?;
         point.check_data(&data)?;
-        let RunState { iteration, .. } = point.state;
+        let RunState {
+            iteration, seconds, ..
+        } = point.state;
         let (mut folder, steps) = RunFolder::reopen(&self.folder, iteration)?;
         warn_of_lost(&steps, iteration);
         say(format_args!("from iteration {iteration} on"));
-        if options.limit.is_reached(&point.state) {
+        if options.limit.is_reached(iteration, seconds) {
             say("the run is at its planned end: --iterations or --seconds make it longer");
         }
         folder.write_config(&config)?;
@@ -106,6 +106,11 @@ impl ResumeArguments {
         config.threads = rayon::current_num_threads();
         Ok(config)
     }
+}
+
+/// The newest whole checkpoint of a run; says which newer ones are not.
+pub(super) fn newest_checkpoint(run: &Path) -> Result<CheckpointFiles, CheckpointError> {
+    CheckpointFiles::newest(run, |error| eprintln!("left out: {error}"))
 }
 
 /// Says what keeps the run from becoming what it would have been.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use burn::{
-    lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
+    lr_scheduler::module_lr_scheduler::ModuleLrScheduler,
     module::ParamGroup,
     optim::{
         AdamConfig, AdamWConfig, ModuleOptimizer, MuonConfig, SgdConfig, decay::WeightDecayConfig,
@@ -17,7 +17,7 @@ use super::{
     StepSummary,
     gradients::MeanGradients,
     rate::RateSchedule,
-    record::{KFAC, OPTIMIZER, RATES, burns},
+    record::{KFAC, OPTIMIZER, burns, loaded_rates, optimizer_files},
 };
 use crate::{
     checkpoint::{CheckpointFiles, Part},
@@ -173,12 +173,9 @@ impl FirstOrder {
     }
 
     pub(super) fn record(&self) -> Result<Vec<(&'static str, Part)>> {
-        let optimizer = burns(self.optimizer.into_bytes())?;
-        let rates = burns(self.rates.to_record().into_bytes())?;
+        let own = optimizer_files(self.optimizer.into_bytes(), &self.rates)?;
         let kfac = self.kfac.iter();
         let kfac = kfac.map(|kfac| (KFAC, Part::Kfac(Box::new(kfac.record()))));
-        let own = [(OPTIMIZER, optimizer), (RATES, rates)];
-        let own = own.map(|(name, bytes)| (name, Part::Bytes(bytes)));
         Ok(own.into_iter().chain(kfac).collect())
     }
 
@@ -189,8 +186,7 @@ impl FirstOrder {
         }
         let optimizer = self.optimizer.clone();
         self.optimizer = burns(optimizer.from_bytes(files.get(OPTIMIZER)?.clone()))?;
-        let rates = burns(LrSchedulerRecord::from_bytes(files.get(RATES)?.clone()))?;
-        self.rates = self.rates.clone().load_record(rates);
+        self.rates = loaded_rates(&self.rates, files)?;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use burn::{
-    lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
+    lr_scheduler::module_lr_scheduler::ModuleLrScheduler,
     optim::{GradientsParams, LBFGS, LBFGSConfig, LineSearchFn},
     tensor::Tensor,
 };
@@ -13,7 +13,7 @@ use super::{
     StepSummary,
     gradients::MeanGradients,
     rate::RateSchedule,
-    record::{OPTIMIZER, RATES, burns},
+    record::{OPTIMIZER, burns, loaded_rates, optimizer_files},
 };
 use crate::{
     checkpoint::{CheckpointFiles, Part},
@@ -86,17 +86,13 @@ impl Lbfgs {
     }
 
     pub(super) fn record(&self) -> Result<Vec<(&'static str, Part)>> {
-        let optimizer = burns(self.optimizer.into_bytes())?;
-        let rates = burns(self.rates.to_record().into_bytes())?;
-        let own = [(OPTIMIZER, optimizer), (RATES, rates)];
-        Ok(own.map(|(name, bytes)| (name, Part::Bytes(bytes))).into())
+        optimizer_files(self.optimizer.into_bytes(), &self.rates).map(Vec::from)
     }
 
     pub(super) fn load(&mut self, files: &CheckpointFiles) -> Result<()> {
         let optimizer = self.optimizer.clone();
         self.optimizer = burns(optimizer.from_bytes(files.get(OPTIMIZER)?.clone()))?;
-        let rates = burns(LrSchedulerRecord::from_bytes(files.get(RATES)?.clone()))?;
-        self.rates = self.rates.clone().load_record(rates);
+        self.rates = loaded_rates(&self.rates, files)?;
         Ok(())
     }
 }

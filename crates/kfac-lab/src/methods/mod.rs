@@ -121,15 +121,21 @@ impl MethodConfig {
         }
     }
 
-    /// Whether its learning rate depends on how long the run is.
-    pub fn is_scheduled(&self) -> bool {
+    /// The schedule of its learning rate with the first rate, where it has one.
+    fn rates(&self) -> Option<(RateSchedule, f64)> {
         match self {
             Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => {
-                config.schedule != RateSchedule::CONSTANT
+                Some((config.schedule, config.rate))
             }
-            Self::Lbfgs(config) => config.schedule != RateSchedule::CONSTANT,
-            Self::Kfac(_) | Self::Nag { .. } => false,
+            Self::Lbfgs(config) => Some((config.schedule, config.rate)),
+            Self::Kfac(_) | Self::Nag { .. } => None,
         }
+    }
+
+    /// Whether its learning rate depends on how long the run is.
+    pub fn is_scheduled(&self) -> bool {
+        let rates = self.rates();
+        rates.is_some_and(|(schedule, _)| schedule != RateSchedule::CONSTANT)
     }
 
     /// Refuses settings that it cannot start with.
@@ -145,12 +151,9 @@ impl MethodConfig {
         if !faults.is_empty() {
             return Err(InitError::Configuration(faults).into());
         }
-        match self {
-            Self::FirstOrder(config) | Self::Preconditioned { behind: config, .. } => {
-                config.schedule.rates(config.rate).map(drop)
-            }
-            Self::Lbfgs(config) => config.schedule.rates(config.rate).map(drop),
-            Self::Kfac(_) | Self::Nag { .. } => Ok(()),
+        match self.rates() {
+            Some((schedule, rate)) => schedule.rates(rate).map(drop),
+            None => Ok(()),
         }
     }
 

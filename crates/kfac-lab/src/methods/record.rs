@@ -1,7 +1,12 @@
 //! What a checkpoint has of a method: its state as files, by Burn's own records and those of K-FAC.
 
 use anyhow::{Result, anyhow};
-use burn::module::Module;
+use burn::{
+    lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
+    module::Module,
+    store::RecordError,
+    tensor::Bytes,
+};
 use kfac::record::OptimizerRecord;
 
 use super::Method;
@@ -13,7 +18,7 @@ use crate::{
 /// The names of the files.
 pub(crate) const KFAC: &str = "kfac.bpk";
 pub(super) const OPTIMIZER: &str = "optimizer.bpk";
-pub(super) const RATES: &str = "rates.bpk";
+const RATES: &str = "rates.bpk";
 pub(super) const VELOCITY: &str = "velocity.bpk";
 
 impl Method {
@@ -47,6 +52,27 @@ impl Method {
     }
 }
 
+/// The files of one of Burn's optimizers and of its schedule.
+pub(super) fn optimizer_files(
+    optimizer: Result<Bytes, RecordError>,
+    rates: &ModuleLrScheduler,
+) -> Result<[(&'static str, Part); 2]> {
+    let part = |bytes| burns(bytes).map(Part::Bytes);
+    Ok([
+        (OPTIMIZER, part(optimizer)?),
+        (RATES, part(rates.to_record().into_bytes())?),
+    ])
+}
+
+/// A schedule where it was.
+pub(super) fn loaded_rates(
+    rates: &ModuleLrScheduler,
+    files: &CheckpointFiles,
+) -> Result<ModuleLrScheduler> {
+    let record = burns(LrSchedulerRecord::from_bytes(files.get(RATES)?.clone()))?;
+    Ok(rates.clone().load_record(record))
+}
+
 /// The file of a model, with the running statistics that its next pass begins with.
 ///
 /// # Errors
@@ -59,6 +85,6 @@ pub fn model_file(model: &Model) -> Result<Part> {
 }
 
 /// A result of Burn's records.
-pub(super) fn burns<T>(result: Result<T, burn::store::RecordError>) -> Result<T> {
+pub(super) fn burns<T>(result: Result<T, RecordError>) -> Result<T> {
     result.map_err(|error| anyhow!("{error}"))
 }

@@ -345,7 +345,7 @@ impl<'a> Run<'a> {
 
     fn reached_its_end(&self) -> bool {
         let limit = self.options.limit;
-        limit.is_reached_at(self.iteration, self.seconds)
+        limit.is_reached(self.iteration, self.seconds)
             || self
                 .options
                 .patience
@@ -426,11 +426,7 @@ fn tell(written: Result<()>) {
 
 impl Limit {
     /// Whether a run that came so far is at its end.
-    pub fn is_reached(self, state: &RunState) -> bool {
-        self.is_reached_at(state.iteration, state.seconds)
-    }
-
-    fn is_reached_at(self, iteration: u64, seconds: f64) -> bool {
+    pub fn is_reached(self, iteration: u64, seconds: f64) -> bool {
         self.iterations.is_some_and(|limit| iteration >= limit)
             || self.seconds.is_some_and(|limit| seconds >= limit)
     }

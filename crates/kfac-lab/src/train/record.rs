@@ -104,11 +104,7 @@ impl RunFolder {
         if kept > 0 && text[kept - 1] != b'\n' {
             writeln!(steps).with_context(cannot)?;
         }
-        let steps = String::from_utf8_lossy(&text[..kept]);
-        let steps = steps
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        Ok((folder, steps.collect()))
+        Ok((folder, steps_of(&text[..kept])))
     }
 
     fn locked(path: PathBuf, steps: File) -> Result<Self> {
@@ -175,12 +171,16 @@ impl RunFolder {
 /// Where they cannot be read.
 pub fn read_steps(run: &Path) -> Result<Vec<StepRecord>> {
     let file = run.join(STEPS);
-    let text = fs::read_to_string(&file);
+    let text = fs::read(&file);
     let text = text.with_context(|| format!("cannot open {}", file.display()))?;
-    let lines = text.lines();
-    Ok(lines
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
+    Ok(steps_of(&text))
+}
+
+/// The lines that are steps.
+fn steps_of(text: &[u8]) -> Vec<StepRecord> {
+    let lines = text.split(|byte| *byte == b'\n');
+    let steps = lines.filter_map(|line| serde_json::from_slice(line).ok());
+    steps.collect()
 }
 
 /// The bytes until the end of the last line of a step that is not after an iteration.
