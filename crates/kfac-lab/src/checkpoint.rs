@@ -18,7 +18,7 @@ use crate::files;
 /// The folder of the checkpoints in that of a run.
 const FOLDER: &str = "checkpoints";
 
-/// The file with the checksums of the others.
+/// The file that tells of the others.
 const CHECKSUMS: &str = "checksums.json";
 
 /// The file with the run, and how far it came.
@@ -71,6 +71,15 @@ pub enum CheckpointError {
         /// In what way.
         why: String,
     },
+}
+
+/// What a checkpoint tells of itself.
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    /// The iteration that it was written after: that of the folder's name.
+    iteration: u64,
+    /// Of each file.
+    checksums: BTreeMap<String, String>,
 }
 
 /// The files of a checkpoint, read and checked.
@@ -184,9 +193,11 @@ fn write(folder: &Path, iteration: u64, parts: Vec<(&'static str, Part)>) -> Res
         .into_iter()
         .map(|(name, part)| Ok((name, part.into_bytes()?)));
     let contents: Vec<(&str, Bytes)> = contents.collect::<Result<_>>()?;
-    let checksum = |(name, content): &(&'static str, Bytes)| (*name, checksum(content));
-    let checksums: BTreeMap<&str, String> = contents.iter().map(checksum).collect();
-    let checksums = serde_json::to_vec_pretty(&checksums)?;
+    let checksum = |(name, content): &(&str, Bytes)| ((*name).to_owned(), checksum(content));
+    let checksums = serde_json::to_vec_pretty(&Contents {
+        iteration,
+        checksums: contents.iter().map(checksum).collect(),
+    })?;
     let path = folder.join(iteration.to_string());
     if path.exists() {
         // Of a run that was resumed before it.
@@ -260,7 +271,7 @@ impl CheckpointFiles {
         };
         let mut newest = None;
         for iteration in iterations.into_iter().rev() {
-            match Self::read(&folder.join(iteration.to_string())) {
+            match Self::read(&folder, iteration) {
                 Ok(files) => return Ok(files),
                 Err(error) => {
                     left_out(&error);
@@ -271,20 +282,24 @@ impl CheckpointFiles {
         Err(newest.unwrap_or_else(none))
     }
 
-    /// The checkpoint of a folder.
-    ///
-    /// # Errors
-    /// Where a file is missing, or not what was written.
-    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+    /// The checkpoint of an iteration in a folder of them.
+    fn read(folder: &Path, iteration: u64) -> Result<Self, CheckpointError> {
+        let folder = folder.join(iteration.to_string());
         let damaged = |why: &dyn std::fmt::Display| CheckpointError::Damaged {
             path: folder.join(CHECKSUMS),
             why: why.to_string(),
         };
-        let checksums = read(folder.join(CHECKSUMS))?;
-        let checksums: BTreeMap<String, String> =
-            serde_json::from_slice(&checksums).map_err(|error| damaged(&error))?;
+        let contents = read(folder.join(CHECKSUMS))?;
+        let contents: Contents =
+            serde_json::from_slice(&contents).map_err(|error| damaged(&error))?;
+        if contents.iteration != iteration {
+            let written = contents.iteration;
+            return Err(damaged(&format_args!(
+                "it is that of iteration {written}: rename the folder to `{written}`"
+            )));
+        }
         let mut files = BTreeMap::new();
-        for (name, expected) in checksums {
+        for (name, expected) in contents.checksums {
             if Path::new(&name).file_name() != Some(name.as_ref()) {
                 return Err(damaged(&format_args!("`{name}` is no name of a file")));
             }
@@ -297,10 +312,7 @@ impl CheckpointFiles {
             }
             files.insert(name, Bytes::from_bytes_vec(content));
         }
-        let whole = Self {
-            folder: folder.to_owned(),
-            files,
-        };
+        let whole = Self { folder, files };
         for name in [RUN, MODEL] {
             whole.get(name)?;
         }
@@ -331,5 +343,14 @@ impl CheckpointFiles {
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(&path).map_err(|error| CheckpointError::Unreadable { path, error })
+    let content = match fs::metadata(&path) {
+        // A pipe or a device may have no end.
+        Ok(found) if !found.is_file() => {
+            let why = "it is no file".to_owned();
+            return Err(CheckpointError::Damaged { path, why });
+        }
+        Ok(_) => fs::read(&path),
+        Err(error) => Err(error),
+    };
+    content.map_err(|error| CheckpointError::Unreadable { path, error })
 }

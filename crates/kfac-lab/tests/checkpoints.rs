@@ -289,6 +289,16 @@ fn what_is_no_checkpoint_of_the_run_is_refused() {
     );
     told(&["resume", "run"], folder);
 
+    // A copy under another number is not what it says.
+    fs::rename(run.join("checkpoints/10"), run.join("checkpoints/11")).unwrap();
+    let output = kfac(&["inspect", "run"], folder);
+    assert!(output.status.success());
+    fs::remove_dir_all(run.join("checkpoints/12")).unwrap();
+    let output = kfac(&["inspect", "run"], folder);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("rename the folder to `10`"), "{error}");
+    fs::rename(run.join("checkpoints/11"), run.join("checkpoints/10")).unwrap();
+
     // Of none a file is whole.
     for checkpoint in checkpoints(&run) {
         fs::write(checkpoint.join("kfac.bpk"), "").unwrap();
@@ -446,4 +456,61 @@ fn a_folder_may_have_any_name_that_the_system_allows() {
     }
     let run = folder.path().join(name);
     assert_eq!(checkpoints(&run).last().unwrap().file_name().unwrap(), "5");
+}
+
+#[test]
+fn a_folder_that_is_removed_in_mid_run_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = folder.join("run");
+    let training = ["train", "digits", "--iterations", "400", "--out", "run"];
+    let often = [&training[..], &["--checkpoint-every", "50"]].concat();
+    let child = started(&often, folder);
+    while checkpoints(&run).is_empty() {
+        sleep(Duration::from_millis(1));
+    }
+    // What is just being written may appear in it.
+    while fs::remove_dir_all(&run).is_err() {}
+    assert!(ends_within(child, Duration::from_mins(1)));
+    assert_eq!(steps(&run).len(), 401);
+    let text = told(&["resume", "run", "--iterations", "5"], folder);
+    assert!(text.contains("405 iterations"), "{text}");
+}
+
+#[test]
+fn a_run_that_is_being_written_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = ["train", "digits", "--iterations", "5", "--out", "run"];
+    told(&train, folder);
+    let mut first = started(&["resume", "run", "--seconds", "100"], folder);
+    let run = folder.join("run");
+    while steps(&run).len() < 8 {
+        sleep(Duration::from_millis(5));
+    }
+    let error = refused(&["resume", "run", "--iterations", "5"], folder);
+    assert!(error.contains("another process is writing"), "{error}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_no_end_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = ["train", "digits", "--iterations", "5", "--out", "run"];
+    told(&train, folder);
+    let checkpoint = folder.join("run/checkpoints/5");
+    let file = checkpoint.join("kfac.bpk");
+    fs::remove_file(&file).unwrap();
+    let made = Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    for arguments in [["resume", "run"], ["inspect", "run"]] {
+        let error = refused(&arguments, folder);
+        assert!(
+            error.contains("kfac.bpk is damaged: it is no file"),
+            "{error}"
+        );
+    }
 }

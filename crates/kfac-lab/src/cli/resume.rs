@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{
     options::{CheckpointArguments, prepare_process},
-    train::finish,
+    train::{finish, say_outcome},
     values::{count, positive},
 };
 use crate::{
@@ -63,10 +63,9 @@ impl ResumeArguments {
             say("the run is at its planned end: --iterations or --seconds make it longer");
         }
         folder.write_config(&config)?;
-        let outcome = resume(&config, &data, &files, (&mut folder, steps))?;
-        finish(options, &outcome, &folder)?;
-        say(&outcome.summary);
-        say(format_args!("run folder: {}", folder.path().display()));
+        let outcome = resume(&config, &data, (&files, point.state), (&mut folder, steps))?;
+        finish(&config, &outcome, &folder)?;
+        say_outcome(&outcome, folder.path());
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use crate::{
     task::{Task, TaskData},
     train::{
         Augmentation, CaseOrder, DataSource, EvaluateEvery, Limit, Outcome, RunConfig, RunFolder,
-        Seeds, TrainOptions, batches_of_epoch, output_folder, train,
+        Seeds, TrainOptions, batches_of_epoch, is_interrupted, output_folder, train,
     },
 };
 
@@ -119,8 +119,7 @@ impl TrainArguments {
         if seeds.clone().count() == 1 {
             let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
             let outcome = self.trained(&mut folder)?;
-            say(&outcome.summary);
-            say(format_args!("run folder: {}", folder.path().display()));
+            say_outcome(&outcome, folder.path());
             return Ok(());
         }
         let all = output_folder(self.run.out.as_deref(), &name)?;
@@ -128,6 +127,13 @@ impl TrainArguments {
         for seed in seeds {
             let mut folder = RunFolder::create(Some(&all.join(format!("seed-{seed}"))), "")?;
             outcomes.push(self.with_seed(seed).trained(&mut folder)?);
+            if is_interrupted() {
+                say(format_args!(
+                    "interrupted: `kfac resume {}` goes on with this seed",
+                    folder.path().display()
+                ));
+                break;
+            }
         }
         self.draw_seeds(&outcomes, &all)?;
         say(Seeds(&outcomes));
@@ -273,12 +279,26 @@ impl TrainArguments {
 pub(super) fn run(config: &RunConfig, data: &TaskData, folder: &mut RunFolder) -> Result<Outcome> {
     folder.write_config(config)?;
     let outcome = train(config, data, folder)?;
-    finish(&config.options, &outcome, folder)?;
+    finish(config, &outcome, folder)?;
     Ok(outcome)
 }
 
+/// Prints what became of a run, and how it goes on where it was interrupted.
+pub(super) fn say_outcome(outcome: &Outcome, folder: &Path) {
+    let folder = folder.display();
+    say(&outcome.summary);
+    say(format_args!("run folder: {folder}"));
+    if is_interrupted() {
+        say(format_args!(
+            "interrupted: `kfac resume {folder}` goes on from here"
+        ));
+    }
+}
+
 /// Leaves pictures and final weights in the folder.
-pub(super) fn finish(options: &TrainOptions, outcome: &Outcome, folder: &RunFolder) -> Result<()> {
+pub(super) fn finish(config: &RunConfig, outcome: &Outcome, folder: &RunFolder) -> Result<()> {
+    folder.complete(config, &outcome.steps)?;
+    let options = &config.options;
     let captions = Captions {
         title: format!("{}: {}", options.task.label(), options.method.label()),
         subtitle: format!("{}, seed {}", outcome.summary.data, options.seed),

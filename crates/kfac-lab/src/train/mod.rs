@@ -124,6 +124,11 @@ const MAX_REFUSED: u32 = 10;
 /// Set by Ctrl-C and by the request to terminate; the run then ends after the current step.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// Whether the process was asked to end.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Trains, and writes each step to the run folder as it is made, and checkpoints where the configuration has some.
 ///
 /// # Errors
@@ -142,14 +147,14 @@ pub fn train(config: &RunConfig, data: &TaskData, folder: &mut RunFolder) -> Res
     run.until_done((folder, checkpoints), vec![start])
 }
 
-/// Goes on with a run from a checkpoint, after the steps that it had made by then.
+/// Goes on with a run from a checkpoint, and where that says it is, after the steps that it had made by then.
 ///
 /// # Errors
 /// As [`train`], and where the checkpoint is of another run.
 pub fn resume(
     config: &RunConfig,
     data: &TaskData,
-    checkpoint: &CheckpointFiles,
+    checkpoint: (&CheckpointFiles, RunState),
     (folder, steps): (&mut RunFolder, Vec<StepRecord>),
 ) -> Result<Outcome> {
     let run = Run::new(config, (data, Some(checkpoint)))?;
@@ -179,7 +184,7 @@ impl<'a> Run<'a> {
     /// A run at its start, or at a checkpoint.
     fn new(
         config: &'a RunConfig,
-        (data, checkpoint): (&'a TaskData, Option<&CheckpointFiles>),
+        (data, checkpoint): (&'a TaskData, Option<(&CheckpointFiles, RunState)>),
     ) -> Result<Self> {
         let options = &config.options;
         let device = Device::flex();
@@ -189,7 +194,7 @@ impl<'a> Run<'a> {
         let init = options.init.as_deref().filter(|_| checkpoint.is_none());
         let place = (&autodiff, options.precision);
         let mut model = task.architecture.build((init, options.seed), place)?;
-        if let Some(files) = checkpoint {
+        if let Some((files, _)) = &checkpoint {
             model = loaded(model, files)?;
         }
         let place = (device.clone(), options.precision);
@@ -212,8 +217,8 @@ impl<'a> Run<'a> {
             best: Best::default(),
             data_checksum: OnceCell::new(),
         };
-        if let Some(files) = checkpoint {
-            run.go_to(files)?;
+        if let Some((files, state)) = checkpoint {
+            run.go_to(files, state)?;
         }
         Ok(run)
     }
@@ -321,7 +326,7 @@ impl<'a> Run<'a> {
     }
 
     /// Takes up all but the model.
-    fn go_to(&mut self, files: &CheckpointFiles) -> Result<()> {
+    fn go_to(&mut self, files: &CheckpointFiles, state: RunState) -> Result<()> {
         let RunState {
             iteration,
             seconds,
@@ -329,7 +334,7 @@ impl<'a> Run<'a> {
             best,
             batches,
             ..
-        } = RunPoint::of(files)?.state;
+        } = state;
         self.method.load(&self.model, (files, iteration))?;
         self.batches.move_to(batches);
         self.iteration = iteration;
@@ -340,7 +345,7 @@ impl<'a> Run<'a> {
     }
 
     fn finished(&self) -> bool {
-        self.reached_its_end() || INTERRUPTED.load(Ordering::Relaxed)
+        self.reached_its_end() || is_interrupted()
     }
 
     fn reached_its_end(&self) -> bool {

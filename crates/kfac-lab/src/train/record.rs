@@ -156,6 +156,28 @@ impl RunFolder {
         saved.map_err(|error| anyhow!("cannot write {}: {error}", common.display()))
     }
 
+    /// Writes settings and steps once more where somebody has removed them in mid-run.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub fn complete(&self, config: &impl Serialize, steps: &[StepRecord]) -> Result<()> {
+        let file = self.path.join(STEPS);
+        if file.exists() {
+            return Ok(());
+        }
+        eprintln!("{} is gone: it is written once more", file.display());
+        fs::create_dir_all(&self.path)
+            .with_context(|| format!("cannot make {}", self.path.display()))?;
+        self.write_config(config)?;
+        Ok(files::write(&file, |file| {
+            for step in steps {
+                serde_json::to_writer(&mut *file, step)?;
+                writeln!(file)?;
+            }
+            Ok(())
+        })?)
+    }
+
     /// Appends a line to `steps.jsonl`.
     pub(super) fn append(&mut self, record: &StepRecord) -> Result<()> {
         let line = serde_json::to_string(record)?;

@@ -89,7 +89,7 @@ impl fmt::Display for Summary {
         write!(f, "{table}")?;
         writeln!(f, "(training, test: mean {} a case)", self.error_name)?;
         if let Some((lambda, gamma)) = self.damping {
-            writeln!(f, "final damping: λ {lambda:.4}, γ {gamma:.4}")?;
+            writeln!(f, "final damping: λ {lambda:.2e}, γ {gamma:.2e}")?;
         }
         let (rejected, repairs) = self.troubles;
         if rejected + repairs > 0 {

@@ -2,17 +2,29 @@
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
+    nn::{
+        Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+        conv::{Conv2d, Conv2dConfig},
+    },
     tensor::{DType, Device, Distribution, Int, Tensor},
 };
 
 use crate::{
     Batch, Categorical, CurvatureConfig, DampingScheme, Eigenvalues, InverseMethod,
-    InverseStructure, Kfac, KfacConfig, Network, StepError, StepReport, Tape,
+    InverseStructure, Kfac, KfacConfig, Network, ScaleShiftBlock, StepError, StepReport, Tape,
     blocks::{FactorAction, FactorRepair},
     linalg::{factorisations, inject},
     workers::alone,
 };
+
+/// A small network that is trained to tell two classes.
+trait Classifier: Network<Output = Tensor<2>> {
+    const LAYERS: [&str; 3];
+
+    fn new(device: &Device) -> Self;
+
+    fn inputs(cases: usize, dtype: DType) -> Self::Input;
+}
 
 /// Tokens, two dense layers in a chain.
 #[derive(Module, Debug)]
@@ -20,19 +32,6 @@ struct Tokens {
     embedding: Embedding,
     hidden: Linear,
     last: Linear,
-}
-
-impl Tokens {
-    fn new(dtype: DType) -> Self {
-        let device = Device::flex().autodiff();
-        device.seed(3);
-        let model = Self {
-            embedding: EmbeddingConfig::new(5, 4).init(&device),
-            hidden: LinearConfig::new(4, 3).init(&device),
-            last: LinearConfig::new(3, 2).init(&device),
-        };
-        model.map(&mut In(dtype))
-    }
 }
 
 impl Network for Tokens {
@@ -46,12 +45,73 @@ impl Network for Tokens {
     }
 }
 
-fn batch(step: u64) -> Batch<Tensor<2, Int>, Tensor<1, Int>> {
+impl Classifier for Tokens {
+    const LAYERS: [&str; 3] = ["embedding", "hidden", "last"];
+
+    fn new(device: &Device) -> Self {
+        Self {
+            embedding: EmbeddingConfig::new(5, 4).init(device),
+            hidden: LinearConfig::new(4, 3).init(device),
+            last: LinearConfig::new(3, 2).init(device),
+        }
+    }
+
+    fn inputs(cases: usize, _: DType) -> Tensor<2, Int> {
+        let tokens =
+            Tensor::<2>::random([cases, 1], Distribution::Uniform(0.0, 5.0), &Device::flex());
+        tokens.int()
+    }
+}
+
+/// A convolution of two groups, a normalisation, a dense layer.
+#[derive(Module, Debug)]
+struct Images {
+    grouped: Conv2d,
+    norm: LayerNorm,
+    last: Linear,
+}
+
+impl Network for Images {
+    type Input = Tensor<4>;
+    type Output = Tensor<2>;
+
+    fn forward(&self, images: Tensor<4>, tape: &mut Tape) -> Tensor<2> {
+        let hidden = tape.conv2d(&self.grouped, images).flatten(1, 3);
+        let hidden = tape.layer_norm(&self.norm, hidden).tanh();
+        tape.linear(&self.last, hidden)
+    }
+}
+
+impl Classifier for Images {
+    const LAYERS: [&str; 3] = ["grouped", "norm", "last"];
+
+    fn new(device: &Device) -> Self {
+        let grouped = Conv2dConfig::new([2, 4], [2, 2]).with_groups(2);
+        Self {
+            grouped: grouped.init(device),
+            norm: LayerNormConfig::new(8).init(device),
+            last: LinearConfig::new(8, 2).init(device),
+        }
+    }
+
+    fn inputs(cases: usize, dtype: DType) -> Tensor<4> {
+        let place = (&Device::flex(), dtype);
+        Tensor::random([cases, 2, 2, 3], Distribution::Default, place)
+    }
+}
+
+fn model<M: Classifier>(dtype: DType) -> M {
+    let device = Device::flex().autodiff();
+    device.seed(3);
+    M::new(&device).map(&mut In(dtype))
+}
+
+fn batch<M: Classifier>(step: u64, dtype: DType) -> Batch<M::Input, Tensor<1, Int>> {
     let device = Device::flex();
     device.seed(step);
-    let tokens = Tensor::<2>::random([32, 1], Distribution::Uniform(0.0, 5.0), &device);
+    let inputs = M::inputs(32, dtype);
     let classes = Tensor::<2>::random([32, 1], Distribution::Uniform(0.0, 2.0), &device);
-    Batch::new(tokens.int(), classes.int().squeeze_dim(1))
+    Batch::new(inputs, classes.int().squeeze_dim(1))
 }
 
 struct In(DType);
@@ -72,17 +132,19 @@ impl ModuleVisitor for IsFinite {
 }
 
 /// Four steps, with a refresh in the first and the last: what they report.
-fn steps(config: &KfacConfig, dtype: DType) -> Vec<StepReport> {
-    let mut model = Tokens::new(dtype);
+fn steps<M: Classifier>(config: &KfacConfig, dtype: DType) -> Vec<StepReport> {
+    let mut model: M = model(dtype);
     let mut kfac: Kfac<Categorical> = config
-        .init(&model, Categorical, &batch(0).inputs)
+        .init(&model, Categorical, &batch::<M>(0, dtype).inputs)
         .expect("the configuration is good");
     let reports = (1..=4).map(|step| {
-        let report = kfac.step(&mut model, &batch(step)).or_else(|refused| {
-            // The 2 × 2 system of the quadratic model has no other remedy than the next try.
-            assert!(matches!(refused, StepError::NonFinite { .. }), "{refused}");
-            kfac.step(&mut model, &batch(step))
-        });
+        let report = kfac
+            .step(&mut model, &batch::<M>(step, dtype))
+            .or_else(|refused| {
+                // The 2 × 2 system of the quadratic model has no other remedy than the next try.
+                assert!(matches!(refused, StepError::NonFinite { .. }), "{refused}");
+                kfac.step(&mut model, &batch::<M>(step, dtype))
+            });
         let report = report.expect("a factorisation that fails ends no run");
         let mut finite = IsFinite(true);
         model.visit(&mut finite);
@@ -113,18 +175,18 @@ fn is_remedy(action: FactorAction, attempts: u32) -> bool {
 }
 
 /// Each factorisation of the four steps in turn fails, so many times: the repairs that were reported.
-fn check(config: &KfacConfig, dtype: DType, attempts: u32) -> Vec<FactorRepair> {
+fn check<M: Classifier>(config: &KfacConfig, dtype: DType, attempts: u32) -> Vec<FactorRepair> {
     inject(None, 0);
-    assert_eq!(repairs(&steps(config, dtype)), []);
+    assert_eq!(repairs(&steps::<M>(config, dtype)), []);
     let count = factorisations();
     assert!(count > 8, "{count}");
     let mut found = Vec::new();
     for number in 0..count {
         inject(Some(number), attempts);
-        let reports = steps(config, dtype);
+        let reports = steps::<M>(config, dtype);
         let all = repairs(&reports);
         for repair in &all {
-            let layer = ["embedding", "hidden", "last"].contains(&&*repair.layer);
+            let layer = M::LAYERS.contains(&&*repair.layer);
             assert!(
                 layer && is_remedy(repair.action, attempts),
                 "{number}, {attempts}: {repair:?}"
@@ -160,6 +222,14 @@ fn actions(repairs: &[FactorRepair]) -> [usize; 4] {
     count
 }
 
+/// That such repairs were made, and no others.
+fn assert_only(rung: usize, repairs: &[FactorRepair], attempts: u32) {
+    let found = actions(repairs);
+    let mut others = found;
+    others[rung] = 0;
+    assert!(found[rung] > 0 && others == [0; 4], "{attempts}: {found:?}");
+}
+
 #[test]
 fn cholesky_factorisations_fall_back_to_double_precision_more_damping_and_the_last_inverse() {
     // Faults are injected into the factorisations of one thread.
@@ -169,15 +239,14 @@ fn cholesky_factorisations_fall_back_to_double_precision_more_damping_and_the_la
             InverseStructure::BlockTridiagonal,
         ] {
             let config = config(|curvature| {
+                let curvature = curvature.with_scale_shift(ScaleShiftBlock::Full);
                 let curvature = curvature.with_structure(structure);
                 curvature.with_inverse_method(InverseMethod::Cholesky)
             });
             for dtype in [DType::F32, DType::F64] {
                 for (attempts, rung) in [(1, 0), (2, 1), (5, 1), (11, 1), (12, 2), (100, 2)] {
-                    let found = actions(&check(&config, dtype, attempts));
-                    let mut others = found;
-                    others[rung] = 0;
-                    assert!(found[rung] > 0 && others == [0; 4], "{attempts}: {found:?}");
+                    assert_only(rung, &check::<Tokens>(&config, dtype, attempts), attempts);
+                    assert_only(rung, &check::<Images>(&config, dtype, attempts), attempts);
                 }
             }
         }
@@ -194,18 +263,17 @@ fn eigendecompositions_fall_back_to_double_precision_and_the_last_inverse_or_a_c
         let corrected = |curvature| exact(curvature).with_eigenvalues(Eigenvalues::PerCase);
         for config in [config(eigen), config(exact), config(corrected)] {
             for (attempts, rung) in [(1, 0), (2, 2)] {
-                let found = actions(&check(&config, DType::F32, attempts));
-                let mut others = found;
-                others[rung] = 0;
-                assert!(found[rung] > 0 && others == [0; 4], "{attempts}: {found:?}");
+                let dtype = DType::F32;
+                assert_only(rung, &check::<Tokens>(&config, dtype, attempts), attempts);
+                assert_only(rung, &check::<Images>(&config, dtype, attempts), attempts);
             }
         }
         let chain =
             config(|curvature| eigen(curvature).with_structure(InverseStructure::BlockTridiagonal));
         // Its blocks are factorised by Cholesky, its links by eigendecompositions.
-        let found = actions(&check(&chain, DType::F32, 1));
+        let found = actions(&check::<Tokens>(&chain, DType::F32, 1));
         assert!(found[0] > 0 && found[1..] == [0; 3], "{found:?}");
-        let found = actions(&check(&chain, DType::F32, 2));
+        let found = actions(&check::<Tokens>(&chain, DType::F32, 2));
         assert!(
             found[1] > 0 && found[3] > 0 && found[0] + found[2] == 0,
             "{found:?}"

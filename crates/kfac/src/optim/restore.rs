@@ -11,7 +11,7 @@ use super::{
 use crate::{
     damping::LambdaState,
     engine::ENGINE,
-    network::{ParameterVector, RunningStatistics, device_of},
+    network::{ParameterVector, RunningStatistics},
     record::{LoadError, OptimizerKind, OptimizerRecord, Place, Record, RecordError, Recorded},
 };
 
@@ -46,10 +46,7 @@ impl<L> Kfac<L> {
         model: &M,
         record: &OptimizerRecord,
     ) -> Result<(), LoadError> {
-        let place = Place {
-            device: device_of(model),
-            dtype: self.setup.engine.table.precision(),
-        };
+        let place = Place::of(model, &self.setup.engine.table);
         let record = record.state(&self.recorded(), &place)?;
         self.state = self.restored(&record)?;
         Ok(())

@@ -1,9 +1,15 @@
 //! Where the tensors of a record are wanted.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::{
+    module::Module,
+    tensor::{DType, Device, Tensor, TensorData},
+};
 
 use super::error::LoadError;
-use crate::linalg::host;
+use crate::{
+    linalg::host,
+    network::{ParameterTable, device_of},
+};
 
 /// A device, and a precision.
 #[derive(Clone, Debug)]
@@ -13,6 +19,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// That of the blocks of a model with such a table.
+    pub(crate) fn of<M: Module>(model: &M, table: &ParameterTable) -> Self {
+        Self {
+            device: device_of(model),
+            dtype: table.precision(),
+        }
+    }
+
     /// A recorded tensor, here; `what` says which.
     ///
     /// # Errors

@@ -5,7 +5,6 @@ use burn::module::Module;
 use super::{Preconditioner, PreconditionerConfig, state::PreconditionerState};
 use crate::{
     damping::LambdaState,
-    network::device_of,
     record::{LoadError, OptimizerKind, OptimizerRecord, Place, Record, RecordError, Recorded},
 };
 
@@ -42,10 +41,7 @@ impl<L> Preconditioner<L> {
         model: &M,
         record: &OptimizerRecord,
     ) -> Result<(), LoadError> {
-        let place = Place {
-            device: device_of(model),
-            dtype: self.engine.table.precision(),
-        };
+        let place = Place::of(model, &self.engine.table);
         let record = record.state(&self.recorded(&self.unset()), &place)?;
         let settings: PreconditionerConfig = record.json("settings")?;
         let state = self.restored(&record)?;
