@@ -26,9 +26,15 @@ pub fn read(path: &Path) -> Result<NpyArray> {
 
 /// The numbers of a NumPy file's content.
 pub(crate) fn parse(bytes: &[u8]) -> Result<NpyArray> {
+    let header = header_length(bytes).and_then(|length| bytes.get(..length));
+    // Time that grows exponentially with the depth of brackets is spent on a header by the reader.
+    let shallow = |header: &[u8]| {
+        let opened = |bracket| header.iter().filter(|byte| **byte == bracket).count();
+        opened(b'{') <= 1 && opened(b'(') <= 1 && opened(b'[') == 0
+    };
     ensure!(
-        header_length(bytes).is_some_and(|length| length <= bytes.len()),
-        "not a NumPy file"
+        header.is_some_and(shallow),
+        "not a NumPy file of plain numbers"
     );
     let mut rest = bytes;
     let header = NpyHeader::from_reader(&mut rest).context("not a NumPy file")?;
@@ -65,12 +71,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<NpyArray> {
     Ok(NpyArray { shape, values })
 }
 
-/// The length that a file states of its header, after which the reader allocates: two bytes, in version 1, or four.
+/// Where a file states that its header ends: its length, after which the reader allocates, is in two bytes in version
+/// 1, and in four in the others.
 fn header_length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(8..12)?;
     Some(match bytes[6] {
-        1 => usize::from(u16::from_le_bytes([length[0], length[1]])),
-        _ => u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize,
+        1 => 10 + usize::from(u16::from_le_bytes([length[0], length[1]])),
+        _ => {
+            let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+            12usize.checked_add(length as usize)?
+        }
     })
 }
 
@@ -90,4 +100,17 @@ pub fn write<T: AutoSerialize + Copy>(
         writer.extend(values.iter().copied())?;
         writer.finish()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_within_brackets_are_refused_at_once() {
+        let mut file = b"\x93NUMPY\x01\0\x76\0{'descr': ".to_vec();
+        file.resize(128, b'{');
+        let error = parse(&file).err().unwrap();
+        assert!(error.to_string().contains("not a NumPy file"), "{error}");
+    }
 }

@@ -31,6 +31,20 @@ pub enum Reader {
 }
 
 impl Reader {
+    /// That of its fuzzer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Images(_) => "images",
+            Self::Digits => "digits",
+            Self::Photograph => "photograph",
+            Self::Npy => "npy",
+            Self::Trajectory => "trajectory",
+            Self::Layer => "layer",
+            Self::Optimizer => "optimizer",
+            Self::Run => "run",
+        }
+    }
+
     /// Reads a file's content as the command does.
     ///
     /// # Errors

@@ -14,6 +14,9 @@ use kfac_lab::{memory::ALLOCATED, readers::Reader};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// A folder that gets the whole files, for the fuzzers to begin with.
+const SEEDS: &str = "KFAC_SEEDS";
+
 /// Damaged files of each form; the environment variable `KFAC_DAMAGED_FILES` has another number.
 const FILES: u64 = 300;
 
@@ -62,9 +65,19 @@ fn damaged(content: &[u8], random: &mut impl Rng) -> Vec<u8> {
     bytes
 }
 
+/// Leaves a whole file in the folder of the fuzzers' seeds, if there is to be one.
+fn leave_seed(reader: Reader, content: &[u8], seed: u64) {
+    if let Some(folder) = std::env::var_os(SEEDS) {
+        let folder = Path::new(&folder).join(reader.name());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("whole-{seed}")), content).unwrap();
+    }
+}
+
 /// Reads so many damaged files of a form.
 fn check(reader: Reader, content: &[u8], seed: u64) {
     reader.read(content).unwrap();
+    leave_seed(reader, content, seed);
     let files = std::env::var("KFAC_DAMAGED_FILES");
     let files = files.map_or(FILES, |files| files.parse().unwrap());
     let mut random = ChaCha8Rng::seed_from_u64(seed);

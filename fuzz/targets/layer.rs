@@ -1,0 +1,9 @@
+//! Small networks with their curvature: JSON.
+#![no_main]
+
+use kfac_lab::readers::Reader;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = Reader::Layer.read(bytes);
+});
