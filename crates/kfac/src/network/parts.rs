@@ -38,6 +38,14 @@ impl Parts {
         }
     }
 
+    /// The same, but two parts where a batch of so many cases would be one.
+    pub(crate) fn at_least_two(self, cases: usize) -> Self {
+        Self {
+            size: self.size.min(cases.div_ceil(2)).max(1),
+            ..self
+        }
+    }
+
     /// Parts of a single case, one after another.
     pub(crate) fn of_single_cases(device: &Device) -> Self {
         Self {

@@ -31,6 +31,50 @@ pub(super) trait StepObjective<M: Network, T> {
         parameters: &ParameterVector,
         batch: &Batch<M::Input, T>,
     ) -> Result<(f64, ParameterVector), StepError>;
+
+    /// The same with the gradients of two halves of the batch, where the objective is a mean over cases.
+    fn gradient_by_halves(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        batch: &Batch<M::Input, T>,
+    ) -> Result<Descent, StepError>;
+}
+
+/// The objective and its gradient where a step starts.
+pub(super) struct Descent {
+    pub(super) value: f64,
+    pub(super) gradient: ParameterVector,
+    /// The difference of two halves' gradients, where it was asked for and there are two.
+    pub(super) halves: Option<HalvesDifference>,
+}
+
+/// The difference of the mean gradients of two parts of a batch.
+pub(super) struct HalvesDifference {
+    pub(super) difference: ParameterVector,
+    /// `1/n₁ + 1/n₂` for parts of so many cases.
+    pub(super) inverse_cases: f64,
+}
+
+/// Sums over some cases.
+struct Sums {
+    cases: usize,
+    loss: f64,
+    gradient: ParameterVector,
+}
+
+impl Sums {
+    fn with(self, other: Self) -> Self {
+        Self {
+            cases: self.cases + other.cases,
+            loss: self.loss + other.loss,
+            gradient: self.gradient.add_scaled(&other.gradient, 1.0),
+        }
+    }
+
+    fn mean_gradient(&self) -> ParameterVector {
+        self.gradient.scaled(1.0 / self.cases as f64)
+    }
 }
 
 /// The objective of a network on a batch.
@@ -114,33 +158,77 @@ impl<L> MeanLoss<'_, L> {
     where
         L: Loss<M::Output, T>,
     {
+        let parts = self.parts(parameters, batch);
+        let [first, second] = self.sums_of_halves(model, parameters, (batch, &parts))?;
+        self.penalised_mean(parameters, joined(first, second)?)
+    }
+
+    /// The same, with the gradients of two halves.
+    fn by_halves<M: Network, T: Cases>(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        batch: &Batch<M::Input, T>,
+    ) -> Result<Descent, StepError>
+    where
+        L: Loss<M::Output, T>,
+    {
+        let parts = self.parts(parameters, batch).at_least_two(batch.len());
+        let [first, second] = self.sums_of_halves(model, parameters, (batch, &parts))?;
+        let halves = first.as_ref().zip(second.as_ref());
+        let halves = halves.map(|(first, second)| HalvesDifference {
+            difference: first.mean_gradient().add_scaled(&second.mean_gradient(), -1.0),
+            inverse_cases: 1.0 / first.cases as f64 + 1.0 / second.cases as f64,
+        });
+        let (value, gradient) = self.penalised_mean(parameters, joined(first, second)?)?;
+        Ok(Descent {
+            value,
+            gradient,
+            halves,
+        })
+    }
+
+    /// The sums over two halves of a batch: over every other part.
+    fn sums_of_halves<M: Network, T: Cases>(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        (batch, parts): (&Batch<M::Input, T>, &Parts),
+    ) -> Result<[Option<Sums>; 2], StepError>
+    where
+        L: Loss<M::Output, T>,
+    {
         self.check_parameters(parameters)?;
         check_batch(batch)?;
-        let mut loss = 0.0;
-        let mut sum: Option<ParameterVector> = None;
-        let parts = self.parts(parameters, batch);
         let evaluated = parts.map(
             batch,
             || self.layers.isolated(model.clone(), parameters),
-            |model, part| self.part_gradient(&model, part),
+            |model, part| self.part_sums(&model, part),
         );
-        for part in evaluated {
-            let (part, gradient) = part?;
-            loss += part;
-            sum = Some(match sum {
-                None => gradient,
-                Some(sum) => sum.add_scaled(&gradient, 1.0),
+        let mut halves = [None, None];
+        for (number, part) in evaluated.enumerate() {
+            let half: &mut Option<Sums> = &mut halves[number % 2];
+            let part = part?;
+            *half = Some(match half.take() {
+                None => part,
+                Some(sums) => sums.with(part),
             });
         }
-        let sum = sum.ok_or(StepError::EmptyBatch)?;
-        let mean = sum.scaled(1.0 / batch.len() as f64);
-        let value = loss / batch.len() as f64;
+        Ok(halves)
+    }
+
+    fn penalised_mean(
+        &self,
+        parameters: &ParameterVector,
+        sums: Sums,
+    ) -> Result<(f64, ParameterVector), StepError> {
+        let value = sums.loss / sums.cases as f64;
         Penalised {
             layers: self.layers,
             l2: self.l2,
             parameters,
         }
-        .finite(value, &mean)
+        .finite(value, &sums.mean_gradient())
     }
 
     fn parts<I: Cases, T: Cases>(
@@ -170,11 +258,11 @@ impl<L> MeanLoss<'_, L> {
     }
 
     /// The summed loss of a part and its gradient.
-    fn part_gradient<M: Network, T: Cases>(
+    fn part_sums<M: Network, T: Cases>(
         &self,
         model: &M,
         part: Batch<M::Input, T>,
-    ) -> Result<(f64, ParameterVector), StepError>
+    ) -> Result<Sums, StepError>
     where
         L: Loss<M::Output, T>,
     {
@@ -186,12 +274,27 @@ impl<L> MeanLoss<'_, L> {
         // would walk its six element-wise operations backwards for the same numbers.
         let seed = self.loss.gradient(plain.clone(), part.targets.clone());
         let loss = sum_of_cases(self.loss.value(plain, part.targets), cases)?;
-        if !rows.is_tracked() {
-            return Ok((loss, self.layers.parameters(model).zeros_like()));
-        }
-        let mut gradients = (rows * seed.into_rows().autodiff()).sum().backward();
-        Ok((loss, self.layers.gradients(model, &mut gradients)))
+        let gradient = if rows.is_tracked() {
+            let mut gradients = (rows * seed.into_rows().autodiff()).sum().backward();
+            self.layers.gradients(model, &mut gradients)
+        } else {
+            self.layers.parameters(model).zeros_like()
+        };
+        Ok(Sums {
+            cases,
+            loss,
+            gradient,
+        })
     }
+}
+
+/// The sums over two halves, of which the second may be empty.
+fn joined(first: Option<Sums>, second: Option<Sums>) -> Result<Sums, StepError> {
+    let first = first.ok_or(StepError::EmptyBatch)?;
+    Ok(match second {
+        None => first,
+        Some(second) => first.with(second),
+    })
 }
 
 /// The sum of one loss for each case.
@@ -219,6 +322,15 @@ impl<M: Network, T: Cases, L: Loss<M::Output, T>> StepObjective<M, T> for MeanLo
         batch: &Batch<M::Input, T>,
     ) -> Result<(f64, ParameterVector), StepError> {
         MeanLoss::gradient(self, model, parameters, batch)
+    }
+
+    fn gradient_by_halves(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        batch: &Batch<M::Input, T>,
+    ) -> Result<Descent, StepError> {
+        self.by_halves(model, parameters, batch)
     }
 }
 
@@ -258,6 +370,21 @@ impl<M: Network, T: Cases, O: Objective<M, T>> StepObjective<M, T> for OwnObject
             parameters,
         }
         .finite(value, &gradient)
+    }
+
+    /// Without halves: an objective of the user's own need not be a mean over cases.
+    fn gradient_by_halves(
+        &self,
+        model: &M,
+        parameters: &ParameterVector,
+        batch: &Batch<M::Input, T>,
+    ) -> Result<Descent, StepError> {
+        let (value, gradient) = self.gradient(model, parameters, batch)?;
+        Ok(Descent {
+            value,
+            gradient,
+            halves: None,
+        })
     }
 }
 

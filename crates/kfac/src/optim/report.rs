@@ -51,8 +51,20 @@ pub struct StepReport {
     pub pi: Option<Vec<f64>>,
     /// Factors that could not be factorised as asked.
     pub repairs: Vec<FactorRepair>,
+    /// How noisy the gradient is, where that was measured.
+    pub noise: Option<GradientNoise>,
     /// Seconds of each phase.
     pub times: PhaseTimes,
+}
+
+/// The noise of a batch's gradient, in the norm of the approximate inverse `F̌⁻¹`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GradientNoise {
+    /// `tr(F̌⁻¹ Σ) / m`: of the mean over a batch of `m` cases, by the difference of its halves.
+    pub variance: f64,
+    /// `∇hᵀ F̌⁻¹ ∇h` on the batch, its noise included.
+    pub square: f64,
 }
 
 /// Whether a step was taken.

@@ -3,10 +3,10 @@
 use super::{
     averaging::Iterate,
     config::{KfacConfig, Momentum},
-    objective::StepObjective,
+    objective::{Descent, StepObjective},
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
-    report::{LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
+    report::{GradientNoise, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
     setup::Setup,
     state::State,
 };
@@ -45,12 +45,6 @@ struct Path<M> {
     step_norm: f64,
     /// The model at the end.
     model: M,
-}
-
-/// The objective and its gradient where the step starts.
-struct Descent {
-    value: f64,
-    gradient: ParameterVector,
 }
 
 /// All that a step decides.
@@ -95,8 +89,12 @@ where
 
         // 3: ∇h on the mini-batch, and the factors with those of S₁ taken in.
         let start = self.setup.engine.layers().parameters(self.model);
-        let (value, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
-        let descent = Descent { value, gradient };
+        let descent = if self.measures_noise() {
+            self.objective.gradient_by_halves(self.model, &start, self.batch)?
+        } else {
+            let (value, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
+            Descent { value, gradient, halves: None }
+        };
         times.gradient = watch.lap();
         let (mut engine, observed) = self.observe()?;
         (times.curvature_pass, times.factor_update) = (observed.passes, observed.factors);
@@ -112,6 +110,7 @@ where
         // 9 and 11: the final update δ of each, by the exact Fisher on S₂, and the best of them.
         let choice = self.choose(&descent.gradient, proposals)?;
         let path = self.path(start, &choice);
+        let noise = self.noise(&descent, &choice, engine.inverse.as_ref())?;
         times.quadratic_model = watch.lap();
 
         // 12 to 14: λ.
@@ -125,7 +124,7 @@ where
             path,
             judgement,
         };
-        let report = self.report(&descent, &decision);
+        let report = self.report(&descent, &decision, noise);
         let mut advance = self.advance(engine, decision, report);
         times.update = watch.lap();
         advance.report.times = times;
@@ -301,7 +300,35 @@ where
             || rise > ASTRAY * evidence.before.abs() && rise > first.abs() / ASTRAY
     }
 
-    fn report(&self, descent: &Descent, decision: &Decision<M>) -> StepReport {
+    /// How noisy the gradient is, in the norm of the inverse that made the proposal.
+    fn noise(
+        &self,
+        descent: &Descent,
+        choice: &Choice,
+        last: Option<&FisherInverse>,
+    ) -> Result<Option<GradientNoise>, StepError> {
+        let refreshed = choice.proposal.refreshed.as_ref();
+        let inverse = refreshed.map(|refreshed| &refreshed.inverse).or(last);
+        let Some((halves, inverse)) = descent.halves.as_ref().zip(inverse) else {
+            return Ok(None);
+        };
+        let layers = self.setup.engine.layers();
+        let product = inverse.multiply_layers(layers, &halves.difference)?;
+        let spread = halves.difference.dot(&product);
+        let g2 = descent.gradient.dot(&descent.gradient);
+        let n2 = halves.difference.dot(&halves.difference) / (self.batch.len() as f64 * halves.inverse_cases);
+        eprintln!("EXP {} {} {:.4e} {:.4e} {:.4e} {:.4e}", self.iteration(), self.batch.len(), spread / (self.batch.len() as f64 * halves.inverse_cases), -choice.model.slopes[0], n2, g2);
+        Ok(Some(GradientNoise {
+            variance: spread / (self.batch.len() as f64 * halves.inverse_cases),
+            square: -choice.model.slopes[0],
+        }))
+    }
+
+    fn measures_noise(&self) -> bool {
+        self.iteration() % 20 == 10
+    }
+
+    fn report(&self, descent: &Descent, decision: &Decision<M>, noise: Option<GradientNoise>) -> StepReport {
         let Decision {
             choice,
             path,
@@ -334,6 +361,7 @@ where
             refreshed: refreshed.is_some(),
             pi: refreshed.map(|inverse| inverse.pi.clone()),
             repairs: refreshed.map_or_else(Vec::new, |inverse| inverse.repairs.clone()),
+            noise,
             times: PhaseTimes::default(),
         }
     }
