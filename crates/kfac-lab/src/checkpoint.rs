@@ -55,8 +55,18 @@ pub enum CheckpointError {
         /// The folder of the run.
         folder: PathBuf,
     },
+    /// None is whole.
+    #[error(
+        "of the checkpoints in {} none is whole, which leaves nothing to go on from: put one there from a copy, or \
+         train anew",
+        folder.display()
+    )]
+    NoneWhole {
+        /// The folder of the run.
+        folder: PathBuf,
+    },
     /// One cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}: make it readable, or remove its checkpoint", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -199,7 +209,7 @@ fn write(folder: &Path, iteration: u64, parts: Vec<(&'static str, Part)>) -> Res
         checksums: contents.iter().map(checksum).collect(),
     })?;
     let path = folder.join(iteration.to_string());
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         // Of a run that was resumed before it.
         fs::remove_dir_all(&path).with_context(|| format!("cannot replace {}", path.display()))?;
     }
@@ -223,7 +233,8 @@ fn iterations(folder: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_type()?.is_dir() {
+        // A link to one, on another disk, is one.
+        if !entry.path().is_dir() {
             continue;
         }
         let name = entry.file_name();
@@ -237,6 +248,11 @@ fn iterations(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
+/// Whether a folder holds checkpoints.
+pub(crate) fn has_checkpoints(run: &Path) -> bool {
+    iterations(&run.join(FOLDER)).is_ok_and(|found| !found.is_empty())
+}
+
 fn checksum(content: &[u8]) -> String {
     format!("{:032x}", xxh3_128(content))
 }
@@ -245,7 +261,7 @@ impl CheckpointFiles {
     /// The newest whole checkpoint of a run; of others that are newer, what is wrong with them is told to `left_out`.
     ///
     /// # Errors
-    /// Where there is none, or none is whole.
+    /// Where there is none, or none is whole, or the system does not let one be read.
     pub fn newest(
         run: &Path,
         mut left_out: impl FnMut(&CheckpointError),
@@ -269,17 +285,20 @@ impl CheckpointFiles {
                 });
             }
         };
-        let mut newest = None;
+        if iterations.is_empty() {
+            return Err(none());
+        }
         for iteration in iterations.into_iter().rev() {
             match Self::read(&folder, iteration) {
-                Ok(files) => return Ok(files),
-                Err(error) => {
-                    left_out(&error);
-                    newest.get_or_insert(error);
+                Err(CheckpointError::Damaged { path, why }) => {
+                    left_out(&CheckpointError::Damaged { path, why });
                 }
+                read => return read,
             }
         }
-        Err(newest.unwrap_or_else(none))
+        Err(CheckpointError::NoneWhole {
+            folder: run.to_owned(),
+        })
     }
 
     /// The checkpoint of an iteration in a folder of them.
@@ -350,6 +369,10 @@ fn read(path: PathBuf) -> Result<Vec<u8>, CheckpointError> {
             return Err(CheckpointError::Damaged { path, why });
         }
         Ok(_) => fs::read(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = "it is missing".to_owned();
+            return Err(CheckpointError::Damaged { path, why });
+        }
         Err(error) => Err(error),
     };
     content.map_err(|error| CheckpointError::Unreadable { path, error })

@@ -29,8 +29,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<NpyArray> {
     let header = header_length(bytes).and_then(|length| bytes.get(..length));
     // Time that grows exponentially with the depth of brackets is spent on a header by the reader.
     let shallow = |header: &[u8]| {
-        let opened = |bracket| header.iter().filter(|byte| **byte == bracket).count();
-        opened(b'{') <= 1 && opened(b'(') <= 1 && opened(b'[') == 0
+        let pieces = |bracket| header.split(|byte| *byte == bracket).count();
+        pieces(b'{') <= 2 && pieces(b'(') <= 2 && pieces(b'[') == 1
     };
     ensure!(
         header.is_some_and(shallow),
@@ -75,13 +75,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<NpyArray> {
 /// 1, and in four in the others.
 fn header_length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(8..12)?;
-    Some(match bytes[6] {
-        1 => 10 + usize::from(u16::from_le_bytes([length[0], length[1]])),
-        _ => {
-            let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
-            12usize.checked_add(length as usize)?
-        }
-    })
+    if bytes[6] == 1 {
+        return Some(10 + usize::from(u16::from_le_bytes([length[0], length[1]])));
+    }
+    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+    12usize.checked_add(length as usize)
 }
 
 /// Writes values, row-major, in their own type.

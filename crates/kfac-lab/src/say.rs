@@ -9,5 +9,10 @@ use std::{
 /// files.
 pub(crate) fn say(text: impl Display) {
     let text = text.to_string();
-    let _ = writeln!(io::stdout(), "{}", text.trim_end_matches('\n'));
+    match writeln!(io::stdout(), "{}", text.trim_end_matches('\n')) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write to the standard output: {error}");
+        }
+        _ => {}
+    }
 }

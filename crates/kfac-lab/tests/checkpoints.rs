@@ -13,6 +13,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+/// The exit status of a run that was asked to end.
+const INTERRUPTED: i32 = 130;
+
 fn command(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kfac"));
     command.args(arguments).current_dir(folder);
@@ -89,7 +92,7 @@ fn ends_within(mut child: Child, time: Duration) -> bool {
         if let Some(status) = child.try_wait().unwrap() {
             let output = child.wait_with_output().unwrap();
             assert!(
-                status.success(),
+                [Some(0), Some(INTERRUPTED)].contains(&status.code()),
                 "{}",
                 String::from_utf8_lossy(&output.stderr)
             );
@@ -304,7 +307,10 @@ fn what_is_no_checkpoint_of_the_run_is_refused() {
         fs::write(checkpoint.join("kfac.bpk"), "").unwrap();
     }
     let error = refused(&["resume", "run"], folder);
-    assert!(error.contains("kfac.bpk is damaged"), "{error}");
+    assert!(
+        error.contains("kfac.bpk is damaged") && error.contains("none is whole"),
+        "{error}"
+    );
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     for arguments in [["resume", "run"], ["inspect", "run"]] {
         let error = refused(&arguments, folder);
@@ -427,6 +433,7 @@ fn a_disk_that_is_full_costs_no_checkpoint_that_was_there() {
         "{error}"
     );
     let run = folder.join("run");
+    assert_eq!(steps(&run).len(), 10);
     let left = fs::read_dir(run.join("checkpoints")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["5"]);
@@ -513,4 +520,48 @@ fn what_has_no_end_is_not_read() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn checkpoints_and_settings_of_two_runs_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = |run, seed| {
+        let training = ["train", "digits", "--iterations", "6", "--seed", seed];
+        told(&[&training[..], &["--out", run]].concat(), folder);
+    };
+    train("first", "1");
+    train("second", "2");
+    let [first, second] = ["first", "second"].map(|run| folder.join(run).join("checkpoints"));
+    fs::remove_dir_all(&first).unwrap();
+    fs::rename(second, first).unwrap();
+    let error = refused(&["resume", "first"], folder);
+    assert!(
+        error.contains("their `method.kfac.curvature.seed` differs"),
+        "{error}"
+    );
+
+    // Only checkpoints are left of a run: no other begins in its folder.
+    for file in ["steps.jsonl", "config.json"] {
+        fs::remove_file(folder.join("first").join(file)).unwrap();
+    }
+    let again = ["train", "digits", "--iterations", "6", "--out", "first"];
+    let error = refused(&again, folder);
+    assert!(error.contains("holds checkpoints"), "{error}");
+    let output = kfac(&["resume", "first"], folder);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && error.contains("where the checkpoint says"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_run_of_epochs_with_a_constant_rate_can_be_made_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let constant = ["--optimizer", "sgd", "--schedule", "constant"];
+    let epochs = ["train", "digits", "--epochs", "1", "--out", "run"];
+    told(&[&epochs[..], &constant].concat(), folder);
+    told(&["resume", "run", "--iterations", "3"], folder);
 }

@@ -167,16 +167,23 @@ impl TableArguments {
     }
 }
 
+/// The exit status of what was interrupted, as that of a shell where Ctrl-C ends a command.
+const INTERRUPTED: u8 = 130;
+
 /// Runs the command.
 ///
 /// The exit status is 0 where it did what was asked, 1 where it failed, 2 where the command line
-/// is wrong.
+/// is wrong, 130 where it was interrupted.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match execute(arguments.command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
+            if let Some(interrupted) = error.downcast_ref::<train::Interrupted>() {
+                eprintln!("{interrupted}");
+                return ExitCode::from(INTERRUPTED);
+            }
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

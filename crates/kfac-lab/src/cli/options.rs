@@ -10,7 +10,7 @@ use kfac::{
     WeightSharing,
 };
 
-use super::values::{at_least_zero, count, fraction, momentum, positive};
+use super::values::{at_least_zero, count, fraction, momentum, positive, threads};
 use crate::{
     checkpoint::CheckpointPlan,
     precision::Precision,
@@ -49,7 +49,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "FOLDER")]
     pub(super) out: Option<PathBuf>,
     /// Number of threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = count::<usize>())]
+    #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<usize>,
 }
 

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 
 use super::{
     options::{CheckpointArguments, prepare_process},
-    train::{finish, say_outcome},
-    values::{count, positive},
+    train::{finish, told},
+    values::{count, positive, threads},
 };
 use crate::{
     checkpoint::{CheckpointError, CheckpointFiles},
@@ -37,7 +37,7 @@ pub(super) struct ResumeArguments {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Number of threads [default: that of the run]
-    #[arg(long, value_name = "N", value_parser = count::<usize>())]
+    #[arg(long, value_name = "N", value_parser = threads())]
     threads: Option<usize>,
     #[command(flatten)]
     checkpoints: CheckpointArguments,
@@ -58,27 +58,42 @@ impl ResumeArguments {
         } = point.state;
         let (mut folder, steps) = RunFolder::reopen(&self.folder, iteration)?;
         warn_of_lost(&steps, iteration);
-        say(format_args!("from iteration {iteration} on"));
+        say(format_args!(
+            "from iteration {iteration} on, {}",
+            options.limit
+        ));
         if options.limit.is_reached(iteration, seconds) {
             say("the run is at its planned end: --iterations or --seconds make it longer");
         }
         folder.write_config(&config)?;
         let outcome = resume(&config, &data, (&files, point.state), (&mut folder, steps))?;
         finish(&config, &outcome, &folder)?;
-        say_outcome(&outcome, folder.path());
-        Ok(())
+        told(outcome, folder.path())
     }
 
     /// When the run was to end: the folder tells of a plan that is newer than the checkpoint.
-    fn planned(&self, config: &RunConfig) -> Limit {
-        let newest = RunConfig::read(&self.folder).ok();
-        newest.map_or(config.options.limit, |newest| newest.options.limit)
+    fn planned(&self, config: &RunConfig) -> Result<Limit> {
+        let newest = match RunConfig::read(&self.folder) {
+            Ok(newest) => newest,
+            Err(error) => {
+                eprintln!("{error:#}: the run is to end where the checkpoint says");
+                return Ok(config.options.limit);
+            }
+        };
+        if let Some(setting) = config.first_difference(&newest)? {
+            bail!(
+                "the checkpoint is not of the run of config.json in {}: their `{setting}` differs. Remove the one that \
+                 is not of this run",
+                self.folder.display()
+            );
+        }
+        Ok(newest.options.limit)
     }
 
     /// What the run is to be from here on.
     fn config(&self, point: &RunPoint) -> Result<RunConfig> {
         let mut config = point.config.clone();
-        let (planned, state) = (self.planned(&config), &point.state);
+        let (planned, state) = (self.planned(&config)?, &point.state);
         config.options.limit = planned;
         config.options.limit = match (self.iterations, self.seconds) {
             (None, None) => planned,

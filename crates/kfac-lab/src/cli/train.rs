@@ -1,6 +1,6 @@
 //! `kfac train`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use kfac::BatchSchedule;
@@ -19,7 +19,7 @@ use crate::{
     task::{Task, TaskData},
     train::{
         Augmentation, CaseOrder, DataSource, EvaluateEvery, Limit, Outcome, RunConfig, RunFolder,
-        Seeds, TrainOptions, batches_of_epoch, is_interrupted, output_folder, train,
+        Seeds, TrainOptions, batches_of_epoch, output_folder, train,
     },
 };
 
@@ -119,21 +119,18 @@ impl TrainArguments {
         if seeds.clone().count() == 1 {
             let mut folder = RunFolder::create(self.run.out.as_deref(), &name)?;
             let outcome = self.trained(&mut folder)?;
-            say_outcome(&outcome, folder.path());
-            return Ok(());
+            return told(outcome, folder.path());
         }
         let all = output_folder(self.run.out.as_deref(), &name)?;
         let mut outcomes = Vec::new();
         for seed in seeds {
             let mut folder = RunFolder::create(Some(&all.join(format!("seed-{seed}"))), "")?;
-            outcomes.push(self.with_seed(seed).trained(&mut folder)?);
-            if is_interrupted() {
-                say(format_args!(
-                    "interrupted: `kfac resume {}` goes on with this seed",
-                    folder.path().display()
-                ));
-                break;
+            let outcome = self.with_seed(seed).trained(&mut folder)?;
+            if outcome.interrupted {
+                eprintln!("the seeds after {seed} have not begun: --seed and --seeds take them up");
+                return told(outcome, folder.path());
             }
+            outcomes.push(outcome);
         }
         self.draw_seeds(&outcomes, &all)?;
         say(Seeds(&outcomes));
@@ -283,15 +280,27 @@ pub(super) fn run(config: &RunConfig, data: &TaskData, folder: &mut RunFolder) -
     Ok(outcome)
 }
 
-/// Prints what became of a run, and how it goes on where it was interrupted.
-pub(super) fn say_outcome(outcome: &Outcome, folder: &Path) {
-    let folder = folder.display();
+/// A run that was asked to end before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: `kfac resume {}` goes on from here", folder.display())]
+pub(super) struct Interrupted {
+    folder: PathBuf,
+}
+
+/// Prints what became of a run.
+///
+/// # Errors
+/// Where it was interrupted, or its last checkpoint could not be written.
+pub(super) fn told(outcome: Outcome, folder: &Path) -> Result<()> {
     say(&outcome.summary);
-    say(format_args!("run folder: {folder}"));
-    if is_interrupted() {
-        say(format_args!(
-            "interrupted: `kfac resume {folder}` goes on from here"
-        ));
+    say(format_args!("run folder: {}", folder.display()));
+    match outcome.unwritten {
+        Some(error) => Err(error),
+        None if outcome.interrupted => Err(Interrupted {
+            folder: folder.to_owned(),
+        }
+        .into()),
+        None => Ok(()),
     }
 }
 

@@ -41,6 +41,11 @@ where
     RangedU64ValueParser::new().range(1..)
 }
 
+/// A number of threads that a machine may have.
+pub(super) fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -135,7 +135,7 @@ impl MethodConfig {
     /// Whether its learning rate depends on how long the run is.
     pub fn is_scheduled(&self) -> bool {
         let rates = self.rates();
-        rates.is_some_and(|(schedule, _)| schedule != RateSchedule::CONSTANT)
+        rates.is_some_and(|(schedule, _)| schedule.form != RateForm::Constant)
     }
 
     /// Refuses settings that it cannot start with.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::TrainOptions;
+use super::{Limit, TrainOptions};
 use crate::{
     checkpoint::CheckpointPlan,
     data::FashionPart,
@@ -88,6 +88,22 @@ impl RunConfig {
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }
 
+    /// The first setting, by name, in which another run is not this one; when it ends is none.
+    ///
+    /// # Errors
+    /// Where a setting cannot be written down.
+    pub fn first_difference(&self, other: &Self) -> Result<Option<String>> {
+        let settings = |config: &Self| {
+            let options = TrainOptions {
+                limit: Limit::default(),
+                ..config.options.clone()
+            };
+            serde_json::to_value(options)
+        };
+        let [own, others] = [settings(self)?, settings(other)?];
+        Ok(difference(&own, &others))
+    }
+
     /// The same with checkpoints.
     #[must_use]
     pub fn with_checkpoints(self, plan: CheckpointPlan) -> Self {
@@ -96,6 +112,24 @@ impl RunConfig {
             ..self
         }
     }
+}
+
+/// The path to the first value that is not the same in both; empty where they have no fields in common.
+fn difference(own: &Value, other: &Value) -> Option<String> {
+    if own == other {
+        return None;
+    }
+    let (Some(own), Some(other)) = (own.as_object(), other.as_object()) else {
+        return Some(String::new());
+    };
+    let mut within = own.iter().filter_map(|(name, value)| {
+        let path = difference(value, other.get(name).unwrap_or(&Value::Null))?;
+        Some(match path.as_str() {
+            "" => name.clone(),
+            path => format!("{name}.{path}"),
+        })
+    });
+    Some(within.next().unwrap_or_default())
 }
 
 impl DataSource {

@@ -14,7 +14,7 @@ mod summary;
 
 use std::{
     cell::OnceCell,
-    fmt::Display,
+    fmt::{self, Display},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
@@ -116,6 +116,10 @@ pub struct Outcome {
     pub steps: Vec<StepRecord>,
     /// The final weights, as a file of initial weights holds them.
     pub weights: Vec<f64>,
+    /// Whether it was interrupted before its end.
+    pub interrupted: bool,
+    /// Why the last checkpoint is not written, where it should be.
+    pub unwritten: Option<anyhow::Error>,
 }
 
 /// Consecutive refused steps after which a run gives up: one bad batch is bad luck, ten are not.
@@ -232,8 +236,8 @@ impl<'a> Run<'a> {
         // A run that ends with an error can go on from there, too.
         let written = checkpoints.map(|checkpoints| self.write_last(checkpoints, folder));
         done?;
-        written.transpose()?;
-        Ok(self.outcome(steps))
+        let unwritten = written.transpose().err();
+        Ok(self.outcome(steps, unwritten))
     }
 
     fn take_steps(
@@ -278,7 +282,7 @@ impl<'a> Run<'a> {
         checkpoints.finish()
     }
 
-    fn outcome(self, mut steps: Vec<StepRecord>) -> Outcome {
+    fn outcome(self, mut steps: Vec<StepRecord>, unwritten: Option<anyhow::Error>) -> Outcome {
         if let Some(last) = steps.last_mut()
             && last.evaluation.is_none()
         {
@@ -294,6 +298,8 @@ impl<'a> Run<'a> {
             summary,
             steps,
             weights: iterate.values(),
+            interrupted: !self.reached_its_end(),
+            unwritten,
         }
     }
 
@@ -426,6 +432,19 @@ impl<'a> Run<'a> {
 fn tell(written: Result<()>) {
     if let Err(error) = written {
         eprintln!("no checkpoint is written: {error:#}");
+    }
+}
+
+impl Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.iterations, self.seconds) {
+            (Some(iterations), Some(seconds)) => {
+                write!(f, "to {iterations} or {seconds} s of training")
+            }
+            (Some(iterations), None) => write!(f, "to {iterations}"),
+            (None, Some(seconds)) => write!(f, "to {seconds} s of training"),
+            (None, None) => f.write_str("without an end"),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use kfac::{ObserveReport, PreconditionReport, StepReport};
 use serde::{Deserialize, Serialize};
 
 use super::{config::CONFIG, evaluate::Evaluation};
-use crate::{files, methods::StepSummary, network::Model};
+use crate::{checkpoint::has_checkpoints, files, methods::StepSummary, network::Model};
 
 /// A line of `steps.jsonl`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -73,6 +73,12 @@ impl RunFolder {
     /// Where the folder cannot be made, or already holds a run.
     pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
         let path = output_folder(path, name)?;
+        if has_checkpoints(&path) {
+            bail!(
+                "{} holds checkpoints of a run: give another folder with --out",
+                path.display()
+            );
+        }
         let steps = path.join(STEPS);
         let steps = File::create_new(&steps).with_context(|| {
             format!(
