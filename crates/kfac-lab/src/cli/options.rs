@@ -137,6 +137,7 @@ impl FromStr for ScheduleArgument {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |part: &str| part.parse::<u64>().ok().filter(|n| *n >= 1);
         let schedule = match text.split_once(':') {
+            None if text == "auto" => Some(BatchSchedule::Automatic),
             None => number(text).map(|cases| BatchSchedule::Fixed {
                 cases: cases as usize,
             }),

@@ -196,7 +196,7 @@ impl TrainArguments {
                 cases: task.first_order_batch,
             },
         };
-        let of_epoch = batches_of_epoch(cases, schedule.batch_size(1, cases));
+        let of_epoch = batches_of_epoch(cases, schedule.batch_size(1, cases).unwrap_or(cases));
         let limit = self.limit(&task, of_epoch);
         let rates = match limit.iterations {
             Some(iterations) if self.epochs.is_some() => {

@@ -242,6 +242,14 @@ impl Method {
         }
     }
 
+    /// The cases that the next batch should have, where the method tells: all where it does not.
+    pub fn batch_size(&self, total: usize) -> usize {
+        match self {
+            Self::Kfac(kfac) => kfac.batch_size(total),
+            Self::FirstOrder(_) | Self::Lbfgs(_) | Self::Nesterov(_) => total,
+        }
+    }
+
     /// The iterate that is to be evaluated: the model itself for all methods but Nesterov's, whose
     /// model is at the point where the next gradient is taken.
     pub fn iterate(&self, model: &Model) -> Model {

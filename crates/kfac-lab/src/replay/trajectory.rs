@@ -91,7 +91,7 @@ pub(super) fn replay(case: &Case, problem: &Problem, seed: u64) -> Result<Vec<Ro
             Batches::Full => all.clone(),
             Batches::Random(schedule) => {
                 let total = problem.inputs.len();
-                let size = schedule.batch_size(k, total);
+                let size = schedule.batch_size(k, total).unwrap_or(total);
                 let picked = index::sample(&mut random, total, size).into_vec();
                 let inputs = rows_of(&problem.inputs, &picked, &plain);
                 Batch::new(inputs, rows_of(&problem.targets, &picked, &plain))

@@ -398,7 +398,9 @@ impl<'a> Run<'a> {
     /// The cases of the next batch.
     fn batch_size(&self) -> usize {
         let schedule = self.options.schedule;
-        schedule.batch_size(self.iteration + 1, self.data.train.len())
+        let total = self.data.train.len();
+        let planned = schedule.batch_size(self.iteration + 1, total);
+        planned.unwrap_or_else(|| self.method.batch_size(total))
     }
 
     /// The epochs so far.

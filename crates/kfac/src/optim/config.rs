@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::averaging::IterateAveraging;
+use super::{averaging::IterateAveraging, schedule::BatchSchedule};
 use crate::{
     damping::{
         Calibrated, FixedLambda, GammaBounds, LambdaRule, LevenbergMarquardt, gamma_candidates,
@@ -95,6 +95,10 @@ pub struct KfacConfig {
     /// How the directional derivatives of the quadratic model are found (appendix C).
     #[config(default = "DirectionalDerivatives::Automatic")]
     pub derivatives: DirectionalDerivatives,
+    /// How many cases the batches have, for [`Kfac::batch_size`](super::Kfac::batch_size). Default: as many as the noise
+    /// of the gradient is worth.
+    #[config(default = "BatchSchedule::Automatic")]
+    pub batches: BatchSchedule,
     /// The average of the iterates (section 8). Default: from iteration 200, ξ = 0.99.
     #[config(default = "IterateAveraging::default()")]
     pub averaging: IterateAveraging,
@@ -152,6 +156,7 @@ impl KfacConfig {
     pub fn paper() -> Self {
         Self::new()
             .with_lambda_adaptation(LambdaAdaptation::LevenbergMarquardt)
+            .with_batches(BatchSchedule::PAPER)
             .map_curvature(|curvature| curvature.with_refresh_timing(RefreshTiming::AtOnce))
     }
 

@@ -62,10 +62,11 @@ impl KfacConfig {
             faults: self.own_faults(),
         };
         let rule = self.lambda_rule();
+        let engine = Engine::discover(parts, model, example)?;
         Ok(Kfac {
-            state: State::new(self, rule.start()),
+            state: State::new(self, rule.start(), engine.layers()),
             setup: Setup {
-                engine: Engine::discover(parts, model, example)?,
+                engine,
                 config: self.clone(),
                 rule,
             },

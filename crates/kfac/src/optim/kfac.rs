@@ -306,6 +306,16 @@ impl<L> Kfac<L> {
         &self.setup.config
     }
 
+    /// The cases that the next batch should have, out of so many in the training set.
+    ///
+    /// By [`KfacConfig::batches`](super::KfacConfig::batches). A batch may have another size; what is measured for
+    /// [`BatchSchedule::Automatic`](super::BatchSchedule::Automatic) allows for it. An objective of your own is not
+    /// taken for a mean over cases: with [`step_with`](Self::step_with) automatic batches keep their first size.
+    pub fn batch_size(&self, total: usize) -> usize {
+        let planned = self.config().batches.batch_size(self.state.iteration + 1, total);
+        planned.unwrap_or_else(|| self.state.growth.size(total))
+    }
+
     /// The number of steps so far.
     pub fn iteration(&self) -> u64 {
         self.state.iteration

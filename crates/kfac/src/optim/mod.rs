@@ -1,6 +1,7 @@
 //! The optimizers (sections 6.4 to 9): one step of `Kfac` is the paper's Algorithm 2.
 
 mod averaging;
+mod batch_growth;
 mod config;
 mod derivatives;
 #[cfg(test)]
@@ -33,6 +34,6 @@ pub use preconditioner::{
     Reduction,
 };
 pub use report::{
-    GammaCandidate, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
+    GammaCandidate, GradientNoise, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
 };
 pub use schedule::BatchSchedule;

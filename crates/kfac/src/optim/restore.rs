@@ -74,6 +74,7 @@ impl<L> Kfac<L> {
             previous_step: step,
             origins: record.json("origins")?,
             average: IterateAverage::restore(self.config().averaging, average),
+            growth: record.json("growth")?,
             first_objective: record.number("first_objective").ok(),
         })
     }
@@ -84,6 +85,7 @@ impl State {
         let record = Record::new(STATE)
             .with_number("iteration", self.iteration as f64)
             .with_number("gamma", self.gamma)
+            .with_json("growth", &self.growth)
             .with_json("origins", &self.origins);
         let record = self.lambda.entered(record);
         let record = match self.first_objective {

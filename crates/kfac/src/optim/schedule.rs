@@ -3,9 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 /// How many cases each iteration's batch has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchSchedule {
+    /// The optimizer tells ([`Kfac::batch_size`](super::Kfac::batch_size)): as many cases as the noise of the gradient
+    /// is worth, from a first size that the network decides.
+    #[default]
+    Automatic,
     /// The same number in every iteration.
     Fixed {
         /// The number of cases.
@@ -36,19 +40,22 @@ impl BatchSchedule {
     /// ```text
     /// m_k = ⌊m₁ (total / m₁)^((k − 1) / (full_at − 1))⌋, at most total
     /// ```
-    pub fn batch_size(self, iteration: u64, total: usize) -> usize {
-        match self {
+    ///
+    /// `None` where the optimizer tells.
+    pub fn batch_size(self, iteration: u64, total: usize) -> Option<usize> {
+        Some(match self {
+            Self::Automatic => return None,
             Self::Fixed { cases } => cases.clamp(1, total.max(1)),
             Self::Exponential { initial, full_at } => {
                 if iteration >= full_at || initial >= total {
-                    return total;
+                    return Some(total);
                 }
                 let growth = total as f64 / initial.max(1) as f64;
                 let progress = iteration.saturating_sub(1) as f64 / (full_at - 1) as f64;
                 let size = initial as f64 * growth.powf(progress);
                 (size.floor() as usize).clamp(1, total)
             }
-        }
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a step changes besides the model.
 
-use super::{averaging::IterateAverage, config::KfacConfig};
-use crate::{capture::Origin, damping::LambdaState, engine::EngineState, network::ParameterVector};
+use super::{averaging::IterateAverage, batch_growth::BatchGrowth, config::KfacConfig};
+use crate::{capture::Origin, damping::LambdaState, engine::EngineState, network::{Layers, ParameterVector}};
 
 /// All that the next step starts from.
 #[derive(Clone, Debug)]
@@ -16,14 +16,16 @@ pub(super) struct State {
     /// The average of the iterates that a step has started from. The last one joins only when its
     /// objective turns out finite.
     pub(super) average: IterateAverage,
+    pub(super) growth: BatchGrowth,
     /// The objective before the first step.
     pub(super) first_objective: Option<f64>,
 }
 
 impl State {
     /// Before the first step.
-    pub(super) fn new(config: &KfacConfig, lambda: LambdaState) -> Self {
+    pub(super) fn new(config: &KfacConfig, lambda: LambdaState, layers: &Layers) -> Self {
         Self {
+            growth: BatchGrowth::new(layers),
             engine: EngineState::default(),
             iteration: 0,
             lambda,

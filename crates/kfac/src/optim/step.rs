@@ -2,10 +2,12 @@
 
 use super::{
     averaging::Iterate,
+    batch_growth::BatchGrowth,
     config::{KfacConfig, Momentum},
     objective::{Descent, StepObjective},
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
+    schedule::BatchSchedule,
     report::{GradientNoise, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
     setup::Setup,
     state::State,
@@ -315,9 +317,6 @@ where
         let layers = self.setup.engine.layers();
         let product = inverse.multiply_layers(layers, &halves.difference)?;
         let spread = halves.difference.dot(&product);
-        let g2 = descent.gradient.dot(&descent.gradient);
-        let n2 = halves.difference.dot(&halves.difference) / (self.batch.len() as f64 * halves.inverse_cases);
-        eprintln!("EXP {} {} {:.4e} {:.4e} {:.4e} {:.4e}", self.iteration(), self.batch.len(), spread / (self.batch.len() as f64 * halves.inverse_cases), -choice.model.slopes[0], n2, g2);
         Ok(Some(GradientNoise {
             variance: spread / (self.batch.len() as f64 * halves.inverse_cases),
             square: -choice.model.slopes[0],
@@ -325,7 +324,8 @@ where
     }
 
     fn measures_noise(&self) -> bool {
-        self.iteration() % 20 == 10
+        self.config().batches == BatchSchedule::Automatic
+            && BatchGrowth::measures(self.iteration())
     }
 
     fn report(&self, descent: &Descent, decision: &Decision<M>, noise: Option<GradientNoise>) -> StepReport {
@@ -398,7 +398,11 @@ where
             StepOutcome::Taken => (path.model, Some(path.step)),
             StepOutcome::Rejected => (self.model.clone(), None),
         };
+        let growth = report.noise.map_or(self.state.growth, |noise| {
+            self.state.growth.with(noise, self.batch.len())
+        });
         let state = State {
+            growth,
             engine,
             iteration: self.iteration(),
             lambda,

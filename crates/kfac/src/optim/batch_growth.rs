@@ -1,0 +1,114 @@
+//! Batches that grow as the noise of their gradients asks for it.
+
+use serde::{Deserialize, Serialize};
+
+use super::report::GradientNoise;
+use crate::network::{Layers, ParameterAction};
+
+/// Iterations between measurements: each costs as much as the proposal, a tenth to a fifth of a small batch's step.
+const PERIOD: u64 = 20;
+
+/// The measurement within a period: not where the inverse is refreshed.
+const OFFSET: u64 = 10;
+
+/// Weight of the past in the averages of noise and signal.
+const PAST: f64 = 0.5;
+
+/// The largest growth at a measurement: one that is mistaken costs no more.
+const LARGEST_GROWTH: f64 = 2.0;
+
+/// Cases that a first batch has at least: fewer tell too little of the curvature.
+const FEWEST: f64 = 128.0;
+
+/// How large batches are, and why.
+///
+/// # Definition
+///
+/// With the noise `V = tr(F̌⁻¹ Σ)` of a case's gradient and the signal `S = ∇hᵀ F̌⁻¹ ∇h` of the mean one, a step on `m`
+/// cases lowers the quadratic model by `½ S² / (S + V / m)`, and costs as much as passes over `m + m₀` cases, where m₀
+/// stands for what a step costs whatever its batch. The decrease for the cost is largest at
+///
+/// ```text
+/// m = √(m₀ V / S)
+/// ```
+///
+/// `V / S` is the gradient noise scale of McCandlish et al. (2018), arXiv 1812.06162, appendix, in the metric of the
+/// natural gradient. Batches grow to this size, and never shrink.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct BatchGrowth {
+    /// The size of the next batch, before it is rounded.
+    pub(super) cases: f64,
+    /// m₀.
+    pub(super) fixed_cost: f64,
+    /// Averages of V and S, once they were measured.
+    pub(super) noise: Option<[f64; 2]>,
+}
+
+impl BatchGrowth {
+    /// Before the first step on a network.
+    pub(super) fn new(layers: &Layers) -> Self {
+        let fixed_cost = fixed_cost(layers);
+        Self {
+            cases: (ex("KF", 1.4) * fixed_cost).max(FEWEST),
+            fixed_cost,
+            noise: None,
+        }
+    }
+
+    /// Whether the noise is measured in an iteration.
+    pub(super) fn measures(iteration: u64) -> bool {
+        iteration % PERIOD == OFFSET
+    }
+
+    /// After a measurement on a batch of so many cases.
+    pub(super) fn with(self, noise: GradientNoise, cases: usize) -> Self {
+        let found = [
+            noise.variance * cases as f64,
+            noise.square - noise.variance,
+        ];
+        if !found.iter().all(|value| value.is_finite()) {
+            return self;
+        }
+        let averages = match self.noise {
+            None => found,
+            Some(past) => [0, 1].map(|i| PAST * past[i] + (1.0 - PAST) * found[i]),
+        };
+        let [variance, signal] = averages;
+        let largest = LARGEST_GROWTH * self.cases;
+        let wanted = if signal > 0.0 {
+            ex("KC", 2.0) * (self.fixed_cost * variance / signal).sqrt()
+        } else {
+            largest
+        };
+        Self {
+            cases: wanted.clamp(self.cases, largest),
+            noise: Some(averages),
+            ..self
+        }
+    }
+
+    /// The next batch out of so many cases.
+    pub(super) fn size(self, total: usize) -> usize {
+        (self.cases as usize).clamp(1, total.max(1))
+    }
+}
+
+/// m₀: the cases whose passes cost as much as applying the inverse, by the multiplications of both.
+fn fixed_cost(layers: &Layers) -> f64 {
+    /// Multiplications of a case for each parameter and position: gradient, and the parts of the batch for the
+    /// factors and for the quadratic model.
+    const OF_CASE: f64 = 4.0;
+    let mut applied = 0.0;
+    let mut passed = 0.0;
+    for layer in layers.as_slice() {
+        let parameters = layer.dimension() as f64;
+        passed += OF_CASE * parameters * layer.positions as f64;
+        if matches!(layer.action, ParameterAction::Product { .. }) {
+            let dimensions = layer.activation_dimension() + layer.gradient_dimension();
+            applied += parameters * dimensions as f64;
+        }
+    }
+    applied / f64::max(passed, 1.0)
+}
+
+fn ex(n: &str, d: f64) -> f64 { std::env::var(n).map_or(d, |s| s.parse().unwrap_or(d)) }
