@@ -145,7 +145,7 @@ mod tests {
         let areas = |chart: &Chart| drawing::svg(chart).unwrap().matches("<polygon ").count();
         assert_eq!(areas(&chart), 0);
         let narrow = drawing::svg(&chart).unwrap();
-        let label = ">50<";
+        let label = "\n50\n";
         chart.curves[0].band = vec![(0.0, [1.0, 4.0]), (1.0, [2.0, 90.0])];
         assert_eq!(areas(&chart), 1);
         let wide = drawing::svg(&chart).unwrap();

@@ -119,8 +119,11 @@ fn or_dash(text: Option<String>) -> String {
 mod tests {
     use super::{super::entry::tests::run, *};
 
-    fn row(entries: &[(&str, Vec<&[(f64, f64)]>)], seeds: usize) -> String {
-        let entry = |(label, runs): &(&str, Vec<&[(f64, f64)]>)| Entry {
+    /// Seconds and training objectives of a run.
+    type Points = &'static [(f64, f64)];
+
+    fn row(entries: &[(&str, Vec<Points>)], seeds: usize) -> String {
+        let entry = |(label, runs): &(&str, Vec<Points>)| Entry {
             label: (*label).to_owned(),
             runs: runs.iter().map(|points| run(points)).collect(),
         };
@@ -141,18 +144,18 @@ mod tests {
             .join("|")
     }
 
-    const FAST: &[(f64, f64)] = &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)];
+    const FAST: Points = &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)];
 
     #[test]
     fn the_table_tells_when_the_first_was_where_the_others_end() {
-        let slow: &[(f64, f64)] = &[(0.0, 9.0), (9.5, 6.0), (16.0, 4.0)];
+        let slow: Points = &[(0.0, 9.0), (9.5, 6.0), (16.0, 4.0)];
         let row = row(&[("fast", vec![FAST]), ("slow", vec![slow])], 1);
         assert_eq!(row, "slow|2|8000.0|3.0000|2.0000|4.0000|8.0 s");
     }
 
     #[test]
     fn an_evaluation_far_from_its_column_tells_its_seconds() {
-        let late: &[(f64, f64)] = &[(0.0, 9.0), (11.5, 6.0), (18.0, 1.0)];
+        let late: Points = &[(0.0, 9.0), (11.5, 6.0), (18.0, 1.0)];
         let row = row(&[("late", vec![late])], 1);
         assert_eq!(
             row,
@@ -162,7 +165,7 @@ mod tests {
 
     #[test]
     fn several_seeds_have_a_mean_and_a_spread_and_failed_ones_are_told() {
-        let other: &[(f64, f64)] = &[(0.0, 9.0), (10.0, 8.0), (16.0, 4.0)];
+        let other: Points = &[(0.0, 9.0), (10.0, 8.0), (16.0, 4.0)];
         let both = row(&[("both", vec![FAST, other])], 2);
         let expected = "both|2|8000.0|3.0000 ± 1.4142|1.5000 ± 0.7071|3.0000 ± 1.4142|-";
         assert_eq!(both, expected);
