@@ -419,6 +419,13 @@ fn a_comparison_has_means_over_its_seeds_and_tells_how_far_it_is() {
         objective(&steps[0]).to_bits()
     });
     assert_ne!(starts[0], starts[1]);
+    let again = kfac(&arguments, folder.path());
+    assert_eq!(again.status.code(), Some(1));
+    let message = text(&again.stderr);
+    assert!(
+        message.contains("give another folder with --out"),
+        "{message}"
+    );
 }
 
 #[test]

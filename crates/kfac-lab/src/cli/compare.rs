@@ -35,9 +35,9 @@ pub(super) struct CompareArguments {
     pub(super) evaluations: u16,
     /// What to compare K-FAC with: any of nag, sgd, adam, kfac-jax, torch-nag, torch-adam
     ///
-    /// Each runs with several learning rates (nag 0.05, 0.02, 0.01, 0.005; sgd, with momentum 0.9, 0.2, 0.1, 0.05,
-    /// 0.02; adam 0.003, 0.001, 0.0003, 0.0001), kfac-jax, with the settings of its autoencoder example, with batches
-    /// of 500, 1000 and 4000 cases. NAME:SETTING runs it with one.
+    /// Each runs with several learning rates (nag 0.05, 0.02, 0.01, 0.005; sgd 0.2, 0.1, 0.05, 0.02, all with
+    /// momentum 0.9; adam 0.003, 0.001, 0.0003, 0.0001), kfac-jax, with the settings of its autoencoder example, with
+    /// batches of 500, 1000 and 4000 cases. NAME:SETTING runs it with one.
     #[arg(
         long,
         value_delimiter = ',',

@@ -1,12 +1,8 @@
 //! `kfac compare` over seconds: K-FAC and its rivals.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{ops::Range, path::PathBuf, time::Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use super::{compare::CompareArguments, train::run};
 use crate::{
@@ -54,11 +50,15 @@ impl CompareArguments {
         if let Some(sample) = &sample {
             say(format_args!(
                 "evaluations between start and end of each run are on {sample}, the same for all: one on all takes \
-                 {:.2} s",
+                 {:.3} s",
                 plan.on_all
             ));
         }
         let entries = contest.entries(plan)?;
+        ensure!(
+            entries.iter().any(|entry| !entry.runs.is_empty()),
+            "no run came to its end, for the reasons above"
+        );
         contest.draw(&entries, sample.as_deref())?;
         let comparison = Comparison {
             entries: &entries,
@@ -126,12 +126,10 @@ impl Contest<'_> {
                 }
                 say(countdown.begin(&entry.label, seed));
                 let start = Instant::now();
-                match self.steps((contender, seed), programs.as_ref(), plan) {
-                    Ok(steps) => {
-                        countdown.end(start.elapsed().as_secs_f64());
-                        entry.runs.push(steps);
-                    }
-                    Err(error) => eprintln!("{}, seed {seed}: left out: {error:#}", entry.label),
+                let steps = self.steps((contender, seed), programs.as_ref(), plan)?;
+                if let Some(steps) = steps {
+                    countdown.end(start.elapsed().as_secs_f64());
+                    entry.runs.push(steps);
                 }
             }
         }
@@ -181,16 +179,22 @@ impl Contest<'_> {
         Ok(Some(programs))
     }
 
-    /// Makes a run in a folder of its own.
+    /// Makes a run in a folder of its own; `None` where it fails, which is said.
     fn steps(
         &self,
         (contender, seed): (Contender, u64),
         programs: Option<&PeerPrograms>,
         plan: EvaluationPlan,
-    ) -> Result<Vec<StepRecord>> {
-        let out = self.folder.join(self.run_name(&contender.label(), seed));
-        match (contender, programs) {
-            (Contender::Own(method), _) => self.train(self.options(method, seed, plan), &out),
+    ) -> Result<Option<Vec<StepRecord>>> {
+        let label = contender.label();
+        let out = self.folder.join(self.run_name(&label, seed));
+        let steps = match (contender, programs) {
+            (Contender::Own(method), _) => {
+                let mut folder = RunFolder::create(Some(&out), "")?;
+                let options = self.options(method, seed, plan);
+                let config = RunConfig::new(options, self.arguments.run.source(), &self.data)?;
+                run(&config, &self.data, &mut folder).map(|outcome| outcome.steps)
+            }
             (Contender::Peer(peer), Some(programs)) => {
                 let limits = PeerLimits {
                     seconds: plan.seconds,
@@ -199,8 +203,10 @@ impl Contest<'_> {
                 };
                 programs.run(&peer, &self.folder.join(PROBLEM), &limits, &out)
             }
-            (Contender::Peer(peer), None) => bail!("{} is not installed", peer.label()),
-        }
+            (Contender::Peer(_), None) => return Ok(None),
+        };
+        let left_out = |error| eprintln!("{label}, seed {seed}, is left out: {error:#}");
+        Ok(steps.map_err(left_out).ok())
     }
 
     fn run_name(&self, label: &str, seed: u64) -> String {
@@ -209,12 +215,6 @@ impl Contest<'_> {
             1 => name,
             _ => format!("{name}-seed-{seed}"),
         }
-    }
-
-    fn train(&self, options: TrainOptions, out: &Path) -> Result<Vec<StepRecord>> {
-        let mut folder = RunFolder::create(Some(out), "")?;
-        let config = RunConfig::new(options, self.arguments.run.source(), &self.data)?;
-        Ok(run(&config, &self.data, &mut folder)?.steps)
     }
 
     fn options(&self, method: MethodConfig, seed: u64, plan: EvaluationPlan) -> TrainOptions {
