@@ -75,7 +75,7 @@ pub fn write(options: &ExportOptions, data: &TaskData, folder: &Path) -> Result<
 /// Writes the initial weights alone.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_initial(options: &ExportOptions, path: &Path) -> Result<()> {
     let dense = options.task.architecture.dense()?;
     let weights = initialise::initial_weights(dense, options.init.as_deref(), options.seed)?;

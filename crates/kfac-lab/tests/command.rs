@@ -449,6 +449,11 @@ fn evaluations_that_would_take_long_are_on_a_sample_except_the_first_and_the_las
     let line = "500 of 1497 training and 300 of 300 test cases";
     assert_eq!(sampled.matches(line).count(), 2, "{sampled}");
     assert!(!run("1", "whole").contains("1497 training"));
+    for (run, on_a_sample) in [("sampled", true), ("whole", false)] {
+        let picture = fs::read_to_string(folder.path().join(run).join("error-seconds.svg"));
+        let told = picture.unwrap().contains("on a sample of the cases");
+        assert_eq!(told, on_a_sample, "{run}");
+    }
     let errors = |run: &str| -> Vec<f64> {
         let steps = steps(&folder.path().join(run).join("sgd-0.05-momentum-0.9"));
         let error = |step: &serde_json::Value| step["evaluation"]["train_error"].as_f64();

@@ -17,8 +17,8 @@ use crate::{
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, EvaluateEvery, Limit, RunConfig, RunFolder, StepRecord,
-        TrainOptions, evaluation_seconds, is_interrupted, output_folder,
+        Augmentation, CaseOrder, EvaluateEvery, EvaluationCases, Limit, RunConfig, RunFolder,
+        StepRecord, TrainOptions, evaluation_seconds, is_interrupted, output_folder,
     },
 };
 
@@ -59,7 +59,7 @@ impl CompareArguments {
             entries.iter().any(|entry| !entry.runs.is_empty()),
             "no run came to its end, for the reasons above"
         );
-        contest.draw(&entries, sample.as_deref())?;
+        contest.draw(&entries, plan.cases())?;
         let comparison = Comparison {
             entries: &entries,
             error_name: contest.task.loss.error_name(),
@@ -238,7 +238,7 @@ impl Contest<'_> {
         }
     }
 
-    fn draw(&self, entries: &[Entry], sample: Option<&str>) -> Result<()> {
+    fn draw(&self, entries: &[Entry], cases: EvaluationCases) -> Result<()> {
         let emphases = [Emphasis::Main]
             .into_iter()
             .chain(std::iter::repeat(Emphasis::Baseline));
@@ -256,24 +256,26 @@ impl Contest<'_> {
                 "{}: training error of K-FAC and its rivals",
                 self.task.label()
             ),
-            subtitle: self.subtitle(sample),
+            subtitle: self.subtitle(cases),
             error_name: self.task.loss.error_name(),
         };
         charts::write(&self.folder, &captions, &plotted)
     }
 
-    fn subtitle(&self, sample: Option<&str>) -> String {
+    fn subtitle(&self, cases: EvaluationCases) -> String {
         let first = self.arguments.run.seed;
         let seeds = match self.arguments.sweep.seeds {
             1 => format!("seed {first}"),
             seeds => format!("means of {seeds} seeds, bands from lowest to highest"),
         };
-        let sample = sample.map(|sample| format!(", between start and end on {sample}"));
+        let cases = match cases {
+            EvaluationCases::All => "",
+            EvaluationCases::Sample(_) => ", between start and end on a sample of the cases",
+        };
         format!(
-            "{} s of training each, {} threads, {seeds}{}",
+            "{} s of training each, {} threads, {seeds}{cases}",
             self.arguments.seconds,
             rayon::current_num_threads(),
-            sample.unwrap_or_default()
         )
     }
 }
