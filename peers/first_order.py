@@ -77,7 +77,7 @@ def main():
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = options.parse_args()
     torch.set_num_threads(options.threads)
-    problem = Problem.read(options.problem)
+    problem = Problem.read(options.problem, options.init)
     model = network(problem)
     parameters = list(model.parameters())
 

@@ -55,7 +55,7 @@ def main():
     options.add_argument("--damping", type=float, default=150.0)
     options.add_argument("--inverse-period", type=int, default=5)
     options = options.parse_args()
-    problem = Problem.read(options.problem)
+    problem = Problem.read(options.problem, options.init)
 
     def objective(parameters, batch):
         inputs, targets = batch

@@ -12,6 +12,7 @@ use crate::{
     network::Activation,
     npy,
     task::{Rows, Task, TaskData},
+    train::EvaluationCases,
 };
 
 /// What the file `problem.json` names itself.
@@ -51,9 +52,8 @@ struct Description<'a> {
 /// written.
 pub fn write(options: &ExportOptions, data: &TaskData, folder: &Path) -> Result<()> {
     let task = &options.task;
-    let dense @ (widths, hidden) = task.architecture.dense()?;
-    let weights = initialise::initial_weights(dense, options.init.as_deref(), options.seed)?;
-    initialise::write(&folder.join("init.npy"), &LayerWeights::values(&weights))?;
+    let (widths, hidden) = task.architecture.dense()?;
+    write_initial(options, &folder.join("init.npy"))?;
     write_rows(&data.train, folder, "train")?;
     write_rows(&data.test, folder, "test")?;
     let description = Description {
@@ -70,6 +70,34 @@ pub fn write(options: &ExportOptions, data: &TaskData, folder: &Path) -> Result<
         &folder.join("problem.json"),
         &description,
     )?)
+}
+
+/// Writes the initial weights alone.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_initial(options: &ExportOptions, path: &Path) -> Result<()> {
+    let dense = options.task.architecture.dense()?;
+    let weights = initialise::initial_weights(dense, options.init.as_deref(), options.seed)?;
+    Ok(initialise::write(path, &LayerWeights::values(&weights))?)
+}
+
+/// Writes which cases are evaluated between the start and the end of a run, counted from zero, as
+/// `train_evaluated.npy` and `test_evaluated.npy`; without these files all are.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn write_evaluated(cases: EvaluationCases, data: &TaskData, folder: &Path) -> Result<()> {
+    if cases == EvaluationCases::All {
+        return Ok(());
+    }
+    for (part, rows) in [("train", &data.train), ("test", &data.test)] {
+        let picked = cases.picked(rows.len()).into_iter();
+        let picked: Vec<u32> = picked.map(|case| case as u32).collect();
+        let path = folder.join(format!("{part}_evaluated.npy"));
+        npy::write(&path, &[picked.len()], &picked)?;
+    }
+    Ok(())
 }
 
 fn write_rows(rows: &Rows, folder: &Path, part: &str) -> Result<(), WriteError> {

@@ -29,6 +29,8 @@ pub struct Curve {
     /// Pairs `(x, y)`. Non-finite ones and those with no positive y are left out; a single point
     /// becomes a dot.
     pub points: Vec<(f64, f64)>,
+    /// Places `x` with the lowest and the highest value there, for a band behind the line; none for no band.
+    pub band: Vec<(f64, [f64; 2])>,
     /// How strongly it is drawn.
     pub emphasis: Emphasis,
 }
@@ -91,6 +93,7 @@ mod tests {
         let curve = |(index, points)| Curve {
             label: format!("curve {index}"),
             points,
+            band: Vec::new(),
             emphasis: if index == 0 {
                 Emphasis::Main
             } else {
@@ -134,6 +137,21 @@ mod tests {
         let one = svg(vec![vec![(3.0, 2.0)]]);
         assert_eq!((dots(&one), one.contains("curve 0")), (1, false));
         assert_eq!(dots(&svg(vec![vec![(3.0, 2.0), (4.0, 2.0)]])), 0);
+    }
+
+    #[test]
+    fn a_band_is_an_area_that_the_axes_have_room_for() {
+        let mut chart = chart(vec![vec![(0.0, 2.0), (1.0, 3.0)]]);
+        let areas = |chart: &Chart| drawing::svg(chart).unwrap().matches("<polygon ").count();
+        assert_eq!(areas(&chart), 0);
+        let narrow = drawing::svg(&chart).unwrap();
+        let label = "\n50\n";
+        chart.curves[0].band = vec![(0.0, [1.0, 4.0]), (1.0, [2.0, 90.0])];
+        assert_eq!(areas(&chart), 1);
+        let wide = drawing::svg(&chart).unwrap();
+        assert!(!narrow.contains(label) && wide.contains(label));
+        chart.curves[0].band.pop();
+        assert_eq!(areas(&chart), 0);
     }
 
     #[test]

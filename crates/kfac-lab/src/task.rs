@@ -143,6 +143,24 @@ impl Rows {
         }
     }
 
+    /// Some cases, in the order given.
+    pub(crate) fn picked(&self, picked: &[usize]) -> Self {
+        let gather = |values: &[f32], features: usize| {
+            let mut gathered = Vec::with_capacity(picked.len() * features);
+            for row in picked {
+                gathered.extend_from_slice(&values[row * features..(row + 1) * features]);
+            }
+            gathered
+        };
+        let targets = self.targets.as_ref();
+        Self {
+            inputs: gather(&self.inputs, self.d_in),
+            targets: targets.map(|targets| gather(targets, self.d_out)),
+            d_in: self.d_in,
+            d_out: self.d_out,
+        }
+    }
+
     /// Some cases as tensors, in the order given.
     pub fn batch(&self, picked: &[usize], place: (&Device, Precision)) -> Batch<Tensor<2>> {
         self.changed_batch(picked, |_| {}, place)
@@ -155,19 +173,17 @@ impl Rows {
         change: impl FnOnce(&mut [f32]),
         (device, precision): (&Device, Precision),
     ) -> Batch<Tensor<2>> {
-        let gather = |values: &[f32], features: usize| {
-            let mut gathered = Vec::with_capacity(picked.len() * features);
-            for row in picked {
-                gathered.extend_from_slice(&values[row * features..(row + 1) * features]);
-            }
-            gathered
-        };
         let matrix = |values, features| precision.matrix(values, [picked.len(), features], device);
-        let mut inputs = gather(&self.inputs, self.d_in);
+        let Self {
+            mut inputs,
+            targets,
+            d_in,
+            d_out,
+        } = self.picked(picked);
         change(&mut inputs);
-        let inputs = matrix(inputs, self.d_in);
-        let targets = match &self.targets {
-            Some(targets) => matrix(gather(targets, self.d_out), self.d_out),
+        let inputs = matrix(inputs, d_in);
+        let targets = match targets {
+            Some(targets) => matrix(targets, d_out),
             None => inputs.clone(),
         };
         Batch::new(inputs, targets)

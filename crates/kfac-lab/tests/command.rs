@@ -367,6 +367,112 @@ fn missing_peers_are_left_out_with_the_command_that_installs_them() {
     assert!(text(&output.stdout).contains("K-FAC"));
 }
 
+#[test]
+fn a_comparison_has_means_over_its_seeds_and_tells_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "compare",
+        "digits",
+        "--seconds",
+        "1",
+        "--evaluations",
+        "3",
+        "--seeds",
+        "2",
+        "--rivals",
+        "sgd:0.05",
+        "--out",
+        "all",
+    ];
+    let output = kfac(&arguments, folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    let run = |number: usize, of: &str| {
+        let line = printed
+            .lines()
+            .find(|line| line.starts_with(&format!("run {number} of 4: ")));
+        assert!(
+            line.is_some_and(|line| line.contains(of) && line.ends_with(" left")),
+            "{printed}"
+        );
+    };
+    run(1, "K-FAC, seed 1; about ");
+    run(4, "SGD 0.05, momentum 0.9, seed 2; about ");
+    let row = printed
+        .lines()
+        .find(|line| line.starts_with("SGD 0.05, momentum 0.9 "));
+    assert!(
+        row.is_some_and(|row| row.matches(" ± ").count() == 2),
+        "{printed}"
+    );
+    let all = folder.path().join("all");
+    let picture = fs::read_to_string(all.join("objective-seconds.svg")).unwrap();
+    assert_eq!(
+        picture.matches("<polygon ").count(),
+        2,
+        "a band for each method"
+    );
+    let starts = ["1", "2"].map(|seed| {
+        let steps = steps(&all.join(format!("sgd-0.05-momentum-0.9-seed-{seed}")));
+        let evaluated = steps.iter().filter(|step| !step["evaluation"].is_null());
+        assert!(evaluated.count() >= 3);
+        objective(&steps[0]).to_bits()
+    });
+    assert_ne!(starts[0], starts[1]);
+    let again = kfac(&arguments, folder.path());
+    assert_eq!(again.status.code(), Some(1));
+    let message = text(&again.stderr);
+    assert!(
+        message.contains("give another folder with --out"),
+        "{message}"
+    );
+}
+
+#[test]
+fn evaluations_that_would_take_long_are_on_a_sample_except_the_first_and_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |evaluations: &str, out: &str| {
+        let arguments = [
+            "compare",
+            "digits",
+            "--seconds",
+            "0.1",
+            "--rivals",
+            "sgd:0.05",
+        ];
+        let more = ["--evaluations", evaluations, "--out", out];
+        let output = kfac(&[&arguments[..], &more].concat(), folder.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let sampled = run("60000", "sampled");
+    let line = "500 of 1497 training and 300 of 300 test cases";
+    assert_eq!(sampled.matches(line).count(), 2, "{sampled}");
+    assert!(!run("1", "whole").contains("1497 training"));
+    for (run, on_a_sample) in [("sampled", true), ("whole", false)] {
+        let picture = fs::read_to_string(folder.path().join(run).join("error-seconds.svg"));
+        let told = picture.unwrap().contains("on a sample of the cases");
+        assert_eq!(told, on_a_sample, "{run}");
+    }
+    let errors = |run: &str| -> Vec<f64> {
+        let steps = steps(&folder.path().join(run).join("sgd-0.05-momentum-0.9"));
+        let error = |step: &serde_json::Value| step["evaluation"]["train_error"].as_f64();
+        steps.iter().filter_map(error).collect()
+    };
+    let of = |cases: f64, error: f64| {
+        let wrong = error * cases;
+        (wrong - wrong.round()).abs() < 1e-6
+    };
+    let errors = errors("sampled");
+    let (first, last) = (errors[0], errors[errors.len() - 1]);
+    assert!(of(1497.0, first) && of(1497.0, last), "{errors:?}");
+    let between = &errors[1..errors.len() - 1];
+    assert!(
+        !between.is_empty() && between.iter().all(|error| of(500.0, *error)),
+        "{errors:?}"
+    );
+}
+
 /// Trains a network that is not of dense layers alone.
 fn trains(task: &str, more: &[&str]) {
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compare;
+mod contest;
 mod export;
 mod inspect;
 mod optimizer;

@@ -21,8 +21,8 @@ use crate::{
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, EvaluateEvery, Limit, RunConfig, RunFolder, StepRecord,
-        TrainOptions, batches_of_epoch, output_folder,
+        Augmentation, CaseOrder, EvaluateEvery, EvaluationCases, Limit, RunConfig, RunFolder,
+        StepRecord, TrainOptions, batches_of_epoch, output_folder,
     },
 };
 
@@ -92,9 +92,9 @@ pub(super) struct SweepArguments {
     /// Learning rates of each, the likeliest first; at most 4
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4), help_heading = "By epochs")]
     settings: u8,
-    /// Seeds of each setting
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::values::count::<u16>(), help_heading = "By epochs")]
-    seeds: u16,
+    /// Seeds of each setting, from --seed on; table and pictures have their means
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::values::count::<u16>())]
+    pub(super) seeds: u16,
     /// Cases of a batch
     #[arg(long, value_name = "M", default_value_t = 128, value_parser = super::values::count::<usize>(), help_heading = "By epochs")]
     batch: usize,
@@ -263,6 +263,7 @@ impl Runs<'_> {
                 seconds: None,
             },
             evaluate: EvaluateEvery::Iterations(of_epoch),
+            evaluate_on: EvaluationCases::All,
             seed,
             precision: self.arguments.run.precision,
             init: self.arguments.run.init.clone(),
@@ -280,7 +281,7 @@ impl Runs<'_> {
             } else {
                 Emphasis::Baseline
             },
-            steps,
+            runs: std::slice::from_ref(steps),
         });
         let plotted: Vec<Plotted<'_>> = plotted.collect();
         let captions = Captions {

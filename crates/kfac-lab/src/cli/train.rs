@@ -18,8 +18,8 @@ use crate::{
     say::say,
     task::{Task, TaskData},
     train::{
-        Augmentation, CaseOrder, DataSource, EvaluateEvery, Limit, Outcome, RunConfig, RunFolder,
-        Seeds, TrainOptions, batches_of_epoch, output_folder, train,
+        Augmentation, CaseOrder, DataSource, EvaluateEvery, EvaluationCases, Limit, Outcome,
+        RunConfig, RunFolder, Seeds, TrainOptions, batches_of_epoch, output_folder, train,
     },
 };
 
@@ -172,7 +172,7 @@ impl TrainArguments {
         let plotted = outcomes.iter().zip(seeds).map(|(outcome, seed)| Plotted {
             label: format!("seed {seed}"),
             emphasis: Emphasis::Main,
-            steps: &outcome.steps,
+            runs: std::slice::from_ref(&outcome.steps),
         });
         let plotted: Vec<Plotted<'_>> = plotted.collect();
         let Some(Outcome { summary, .. }) = outcomes.first() else {
@@ -215,6 +215,7 @@ impl TrainArguments {
             patience: self.patience,
             limit,
             evaluate: self.evaluations(limit, of_epoch),
+            evaluate_on: EvaluationCases::All,
             seed: self.run.seed,
             precision: self.run.precision,
             init: self.run.init.clone(),
@@ -317,7 +318,7 @@ pub(super) fn finish(config: &RunConfig, outcome: &Outcome, folder: &RunFolder) 
     let run = Plotted {
         label,
         emphasis: Emphasis::Main,
-        steps: &outcome.steps,
+        runs: std::slice::from_ref(&outcome.steps),
     };
     charts::write(folder.path(), &captions, &[run])?;
     initialise::write(&folder.path().join("weights.npy"), &outcome.weights)?;

@@ -1,22 +1,17 @@
 //! K-FAC and its rivals on the same problem for the same seconds.
 
+mod countdown;
+mod entry;
 mod peers;
+mod plan;
 mod rivals;
 mod sweep;
 mod table;
 
-pub use peers::{Peer, PeerLimits, PeerPrograms};
+pub use countdown::Countdown;
+pub use entry::Entry;
+pub use peers::{Peer, PeerLimits, PeerPrograms, initial_weights};
+pub use plan::EvaluationPlan;
 pub use rivals::{Contender, RivalChoice};
 pub use sweep::{Setting, Sweep};
 pub use table::Comparison;
-
-use crate::train::StepRecord;
-
-/// A run that takes part.
-#[derive(Debug)]
-pub struct Entry {
-    /// The method.
-    pub label: String,
-    /// Its steps, the initial point first.
-    pub steps: Vec<StepRecord>,
-}

@@ -75,6 +75,11 @@ pub struct PeerLimits {
     pub seed: u64,
 }
 
+/// The file of the initial weights of a seed in the folder of the problem.
+pub fn initial_weights(seed: u64) -> String {
+    format!("init-{seed}.npy")
+}
+
 /// The folder of the programs and of their Python.
 #[derive(Clone, Debug)]
 pub struct PeerPrograms {
@@ -120,6 +125,7 @@ impl PeerPrograms {
             .arg(format!("--seconds={}", limits.seconds))
             .arg(format!("--every={}", limits.every))
             .arg(format!("--seed={}", limits.seed))
+            .arg(format!("--init={}", initial_weights(limits.seed)))
             .arg("--out")
             .arg(&out)
             .env("OMP_NUM_THREADS", threads)

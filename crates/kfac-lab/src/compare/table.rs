@@ -3,56 +3,60 @@
 use std::fmt;
 
 use super::Entry;
-use crate::{
-    median::median,
-    text_table::NumberTable,
-    train::{Evaluation, StepRecord},
-};
+use crate::{median::mean_and_deviation, text_table::NumberTable, train::Evaluation};
 
 /// Seconds at which the errors are listed.
 const SECONDS: [f64; 6] = [10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
-/// The runs of a comparison; the first is the one that the others are compared with.
+/// An evaluation is made at the seconds of its column where it differs by no more than this part of them.
+const AT: f64 = 0.1;
+
+/// The methods of a comparison; the first is the one that the others are compared with.
 pub struct Comparison<'a> {
-    /// The runs.
-    pub runs: &'a [Entry],
+    /// The methods.
+    pub entries: &'a [Entry],
     /// What the error measures.
     pub error_name: &'a str,
     /// Seconds of each run.
     pub seconds: f64,
+    /// Runs of each method that were to be made.
+    pub seeds: usize,
+    /// The cases of the evaluations between start and end, where they are not all.
+    pub sample: Option<&'a str>,
 }
 
-impl Entry {
-    /// The evaluations with the seconds at which they were made.
-    fn evaluations(&self) -> impl DoubleEndedIterator<Item = (f64, Evaluation)> {
-        let evaluated = |step: &StepRecord| Some((step.seconds, step.evaluation?));
-        self.steps.iter().filter_map(evaluated)
+impl Comparison<'_> {
+    fn row(&self, entry: &Entry, listed: &[f64]) -> Vec<String> {
+        let last = entry.last();
+        let objectives: Vec<f64> = last.iter().map(|(_, e)| e.train_objective).collect();
+        let [objective, _] = mean_and_deviation(&objectives);
+        let there = self.entries.first();
+        let there = there.and_then(|first| first.reaches(objective));
+        let mut row = vec![
+            self.name(entry),
+            or_dash(entry.steps().map(|steps| format!("{steps:.0}"))),
+            or_dash(entry.median_step().map(|time| format!("{time:.1}"))),
+        ];
+        row.extend(listed.iter().map(|at| error(&entry.nearest(*at), *at)));
+        row.push(error(&last, self.seconds));
+        row.push(spread(&objectives));
+        row.push(or_dash(there.map(|seconds| format!("{seconds:.1} s"))));
+        row
     }
 
-    /// The last evaluation up to some seconds.
-    fn at(&self, seconds: f64) -> Option<Evaluation> {
-        let mut evaluations = self.evaluations();
-        evaluations
-            .rfind(|(at, _)| *at <= seconds)
-            .map(|(_, found)| found)
-    }
-
-    /// The seconds after which the training objective was first found no higher.
-    fn reaches(&self, objective: f64) -> Option<f64> {
-        let mut evaluations = self.evaluations();
-        let reached = evaluations.find(|(_, found)| found.train_objective <= objective);
-        reached.map(|(seconds, _)| seconds)
-    }
-
-    /// The median time of a step, in milliseconds.
-    fn median_step(&self) -> f64 {
-        let pairs = self.steps.windows(2);
-        1e3 * median(pairs.map(|pair| pair[1].seconds - pair[0].seconds))
+    /// The label, with the number of runs where some failed.
+    fn name(&self, entry: &Entry) -> String {
+        let (label, runs) = (&entry.label, entry.runs.len());
+        if runs == self.seeds {
+            label.clone()
+        } else {
+            format!("{label} ({runs} of {} runs)", self.seeds)
+        }
     }
 }
 
 impl fmt::Display for Comparison<'_> {
-    /// Steps and errors of each run, its last objective, and when the first run was there.
+    /// Steps and errors of each method, its last objective, and when the first method was there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let within = |seconds: &f64| *seconds < self.seconds;
         let listed: Vec<f64> = SECONDS.into_iter().filter(within).collect();
@@ -61,83 +65,114 @@ impl fmt::Display for Comparison<'_> {
         header.extend(at.map(|seconds| format!("{seconds} s")));
         header.extend(["objective", "K-FAC there"].map(str::to_owned));
         let mut table = NumberTable::new(header);
-        for run in self.runs {
-            let last = run.evaluations().next_back().map(|(_, found)| found);
-            let objective = last.map_or(f64::NAN, |found| found.train_objective);
-            let there = self.runs.first().and_then(|first| first.reaches(objective));
-            let mut row = vec![
-                run.label.clone(),
-                run.steps.len().saturating_sub(1).to_string(),
-                format!("{:.1}", run.median_step()),
-            ];
-            row.extend(listed.iter().map(|&seconds| error(run.at(seconds))));
-            row.push(error(last));
-            row.push(format!("{objective:.4}"));
-            row.push(there.map_or("-".to_owned(), |seconds| format!("{seconds:.1} s")));
-            table.add(row);
+        for entry in self.entries {
+            table.add(self.row(entry, &listed));
         }
         writeln!(
             f,
-            "training {} after so many seconds of training, and the objective at the end",
+            "training {} nearest to so many seconds of training (and when, where a tenth off), and the objective at \
+             the end",
             self.error_name
         )?;
+        if self.seeds > 1 {
+            let seeds = self.seeds;
+            writeln!(f, "means of {seeds} seeds, ± their standard deviation")?;
+        }
+        if let Some(sample) = self.sample {
+            writeln!(
+                f,
+                "at the end on all cases; before, also for when K-FAC was there, on {sample}"
+            )?;
+        }
         write!(f, "{table}")
     }
 }
 
-fn error(found: Option<Evaluation>) -> String {
-    found.map_or("-".to_owned(), |found| format!("{:.4}", found.train_error))
+/// The mean error with its spread, and when it was found, where that is not at the seconds asked for.
+fn error(found: &[(f64, Evaluation)], asked: f64) -> String {
+    let errors: Vec<f64> = found.iter().map(|(_, e)| e.train_error).collect();
+    let seconds: Vec<f64> = found.iter().map(|(seconds, _)| *seconds).collect();
+    let [seconds, _] = mean_and_deviation(&seconds);
+    let error = spread(&errors);
+    if (seconds - asked).abs() > AT * asked {
+        format!("{error} ({seconds:.1} s)")
+    } else {
+        error
+    }
+}
+
+/// The mean, and the standard deviation of several.
+fn spread(values: &[f64]) -> String {
+    let [mean, deviation] = mean_and_deviation(values);
+    match values.len() {
+        0 => or_dash(None),
+        1 => format!("{mean:.4}"),
+        _ => format!("{mean:.4} ± {deviation:.4}"),
+    }
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::entry::tests::run, *};
 
-    fn run(label: &str, points: &[(f64, f64)]) -> Entry {
-        let step = |(iteration, &(seconds, objective)): (usize, &(f64, f64))| StepRecord {
-            iteration: iteration as u64,
-            epoch: None,
-            batch_size: 1,
-            seconds,
-            objective: None,
-            evaluation: Some(Evaluation {
-                train_objective: objective,
-                train_error: objective / 2.0,
-                test_error: 0.0,
-                test_loss: None,
-                held_out_error: None,
-            }),
-            kfac: None,
-            preconditioned: None,
+    /// Seconds and training objectives of a run.
+    type Points = &'static [(f64, f64)];
+
+    fn row(entries: &[(&str, Vec<Points>)], seeds: usize) -> String {
+        let entry = |(label, runs): &(&str, Vec<Points>)| Entry {
+            label: (*label).to_owned(),
+            runs: runs.iter().map(|points| run(points)).collect(),
         };
-        Entry {
-            label: label.to_owned(),
-            steps: points.iter().enumerate().map(step).collect(),
-        }
+        let entries: Vec<Entry> = entries.iter().map(entry).collect();
+        let table = Comparison {
+            entries: &entries,
+            error_name: "error",
+            seconds: 16.0,
+            seeds,
+            sample: None,
+        };
+        let text = table.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        last.split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .collect::<Vec<_>>()
+            .join("|")
     }
 
-    #[test]
-    fn a_run_is_where_its_last_evaluation_found_it() {
-        let fast = run("fast", &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)]);
-        assert_eq!(fast.at(10.0).map(|found| found.train_objective), Some(4.0));
-        assert_eq!(fast.reaches(3.0), Some(16.0));
-        assert_eq!(fast.reaches(1.0), None);
-        assert!((fast.median_step() - 8000.0).abs() < 1e-9);
-    }
+    const FAST: Points = &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)];
 
     #[test]
     fn the_table_tells_when_the_first_was_where_the_others_end() {
-        let runs = [
-            run("fast", &[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)]),
-            run("slow", &[(0.0, 9.0), (8.0, 6.0), (16.0, 4.0)]),
-        ];
-        let table = Comparison {
-            runs: &runs,
-            error_name: "error",
-            seconds: 16.0,
-        };
-        let text = table.to_string();
-        let slow = text.lines().find(|line| line.starts_with("slow"));
-        assert!(slow.is_some_and(|line| line.ends_with("8.0 s")), "{text}");
+        let slow: Points = &[(0.0, 9.0), (9.5, 6.0), (16.0, 4.0)];
+        let row = row(&[("fast", vec![FAST]), ("slow", vec![slow])], 1);
+        assert_eq!(row, "slow|2|8000.0|3.0000|2.0000|4.0000|8.0 s");
+    }
+
+    #[test]
+    fn an_evaluation_far_from_its_column_tells_its_seconds() {
+        let late: Points = &[(0.0, 9.0), (11.5, 6.0), (18.0, 1.0)];
+        let row = row(&[("late", vec![late])], 1);
+        assert_eq!(
+            row,
+            "late|2|9000.0|3.0000 (11.5 s)|0.5000 (18.0 s)|1.0000|18.0 s"
+        );
+    }
+
+    #[test]
+    fn several_seeds_have_a_mean_and_a_spread_and_failed_ones_are_told() {
+        let other: Points = &[(0.0, 9.0), (10.0, 8.0), (16.0, 4.0)];
+        let both = row(&[("both", vec![FAST, other])], 2);
+        let expected = "both|2|8000.0|3.0000 ± 1.4142|1.5000 ± 0.7071|3.0000 ± 1.4142|-";
+        assert_eq!(both, expected);
+        assert!(row(&[("one", vec![FAST])], 2).starts_with("one (1 of 2 runs)|2|"));
+        assert_eq!(
+            row(&[("none", vec![])], 1),
+            "none (0 of 1 runs)|-|-|-|-|-|-"
+        );
     }
 }

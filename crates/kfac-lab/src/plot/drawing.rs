@@ -34,6 +34,8 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(140, 140, 140),
     RGBColor(0, 0, 0),
 ];
+/// Opacity of a band.
+const BAND: f64 = 0.15;
 const TEXT: RGBColor = RGBColor(34, 34, 34);
 const QUIET: RGBColor = RGBColor(95, 95, 95);
 const AXIS: RGBColor = RGBColor(130, 130, 130);
@@ -69,6 +71,8 @@ pub(super) fn svg(chart: &Chart) -> Result<String, PlotError> {
 struct Line<'a> {
     curve: &'a Curve,
     points: Vec<(f64, f64)>,
+    /// Around the band, along its lower edge and back along its upper one; empty for none.
+    outline: Vec<(f64, f64)>,
     last: f64,
     style: ShapeStyle,
 }
@@ -91,6 +95,14 @@ impl<'a> Line<'a> {
         let drawable =
             |&(x, y): &(f64, f64)| x.abs() < FURTHEST && (1.0 / FURTHEST..FURTHEST).contains(&y);
         let points: Vec<_> = curve.points.iter().copied().filter(drawable).collect();
+        let edges = |&(x, [low, high]): &(f64, [f64; 2])| ((x, low), (x, high));
+        let edges = curve.band.iter().map(edges);
+        let edges = edges.filter(|(low, high)| drawable(low) && drawable(high));
+        let (mut outline, upper): (Vec<_>, Vec<_>) = edges.unzip();
+        outline.extend(upper.into_iter().rev());
+        if outline.len() < 4 {
+            outline.clear();
+        }
         let width = match curve.emphasis {
             Emphasis::Main => 13,
             Emphasis::Baseline => 7,
@@ -99,8 +111,13 @@ impl<'a> Line<'a> {
             curve,
             last: points.last()?.1,
             points,
+            outline,
             style: color.stroke_width(width).filled(),
         })
+    }
+
+    fn band(&self) -> Polygon<(f64, f64)> {
+        Polygon::new(self.outline.clone(), self.style.color.mix(BAND).filled())
     }
 
     /// The radius of a point where it is the only one.
@@ -137,7 +154,11 @@ fn draw(chart: &Chart, lines: &[Line<'_>], canvas: &Canvas<'_>) -> Result<(), Dr
 }
 
 fn draw_lines(chart: &Chart, lines: &[Line<'_>], area: &Canvas<'_>) -> Result<(), DrawError> {
-    let points = || lines.iter().flat_map(|line| &line.points);
+    let points = || {
+        lines
+            .iter()
+            .flat_map(|line| line.points.iter().chain(&line.outline))
+    };
     let x = range(points().map(|point| point.0));
     let y = log_range(points().map(|point| point.1));
     let ticks = log_ticks(&y);
@@ -166,6 +187,8 @@ fn draw_lines(chart: &Chart, lines: &[Line<'_>], area: &Canvas<'_>) -> Result<()
         .x_desc(&chart.x)
         .y_desc(&chart.y)
         .draw()?;
+    let with_band = lines.iter().filter(|line| !line.outline.is_empty());
+    context.draw_series(with_band.map(Line::band))?;
     for line in lines {
         let series = LineSeries::new(line.points.iter().copied(), line.style);
         context.draw_series(series.point_size(line.radius()))?;

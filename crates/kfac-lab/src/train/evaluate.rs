@@ -1,4 +1,4 @@
-//! Objective and error on all cases.
+//! Objective and error on many cases.
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -18,7 +18,7 @@ use crate::{
 /// Cases evaluated at once.
 const CHUNK: usize = 5000;
 
-/// Objective and error of a model on all training and test cases.
+/// Objective and error of a model on training and test cases, all or a sample of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The training objective, the penalty included.

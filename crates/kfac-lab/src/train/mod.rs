@@ -5,6 +5,7 @@ mod batches;
 mod best;
 mod config;
 mod evaluate;
+mod evaluations;
 mod path_text;
 mod progress;
 mod record;
@@ -42,6 +43,7 @@ pub(crate) use batches::{Batches, batches_of_epoch};
 use best::Best;
 pub use config::{DataSource, RunConfig};
 pub use evaluate::Evaluation;
+pub use evaluations::{EvaluateEvery, EvaluationCases};
 use progress::Progress;
 pub use record::{RunFolder, StepRecord, output_folder, read_steps};
 pub use seeds::Seeds;
@@ -66,8 +68,11 @@ pub struct TrainOptions {
     /// When to stop.
     #[serde(flatten)]
     pub limit: Limit,
-    /// How often to evaluate on all cases.
+    /// How often to evaluate.
     pub evaluate: EvaluateEvery,
+    /// On which cases, between the start and the end.
+    #[serde(default)]
+    pub evaluate_on: EvaluationCases,
     /// Seed of data, initial weights, batches and sampled targets.
     pub seed: u64,
     /// Precision of the tensors.
@@ -95,16 +100,6 @@ pub struct Limit {
     pub iterations: Option<u64>,
     /// Seconds of training, evaluations not counted.
     pub seconds: Option<f64>,
-}
-
-/// How often a run evaluates on all cases; the first and last iterate always are.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvaluateEvery {
-    /// After every so many iterations.
-    Iterations(u64),
-    /// After every so many seconds of training.
-    Seconds(f64),
 }
 
 /// A run that has ended.
@@ -168,10 +163,23 @@ pub fn resume(
     run.until_done((folder, checkpoints.transpose()?), steps)
 }
 
+/// Seconds that an evaluation on all cases takes at the start of a run.
+///
+/// # Errors
+/// As [`train`].
+pub fn evaluation_seconds(config: &RunConfig, data: &TaskData) -> Result<f64> {
+    let run = Run::new(config, (data, None))?;
+    let start = Instant::now();
+    run.evaluate();
+    Ok(start.elapsed().as_secs_f64())
+}
+
 struct Run<'a> {
     config: &'a RunConfig,
     options: &'a TrainOptions,
     data: &'a TaskData,
+    /// What is evaluated between start and end, where that is not all.
+    sample: Option<TaskData>,
     batches: Batches<'a>,
     model: Model,
     method: Method,
@@ -210,6 +218,7 @@ impl<'a> Run<'a> {
             config,
             options,
             data,
+            sample: options.evaluate_on.sample(data),
             batches,
             model,
             method,
@@ -251,8 +260,10 @@ impl<'a> Run<'a> {
                 continue;
             };
             let due = self.evaluation_due();
-            if due || self.reached_its_end() {
-                let evaluation = self.evaluate();
+            let at_its_end = self.reached_its_end();
+            if due || at_its_end {
+                let between = self.sample.as_ref().filter(|_| !at_its_end);
+                let evaluation = self.evaluate_on(between.unwrap_or(self.data));
                 record.evaluation = Some(evaluation);
                 if self.best.improves(&evaluation) {
                     folder.keep_best(&self.method.iterate(&self.model))?;
@@ -283,16 +294,17 @@ impl<'a> Run<'a> {
     }
 
     fn outcome(self, mut steps: Vec<StepRecord>, unwritten: Option<anyhow::Error>) -> Outcome {
+        let on_sample = self.sample.is_some() && !self.reached_its_end();
         if let Some(last) = steps.last_mut()
-            && last.evaluation.is_none()
+            && (last.evaluation.is_none() || on_sample)
         {
-            last.evaluation = Some(self.evaluate()); // interrupted between evaluations
+            last.evaluation = Some(self.evaluate()); // interrupted before the last evaluation
         }
         let iterate = self.method.iterate(&self.model);
         let average = self
             .method
             .average(&self.model)
-            .map(|model| self.evaluation_of(&model));
+            .map(|model| self.evaluation_of(&model, self.data));
         let summary = Summary::new(self.options, self.data, &steps, average);
         Outcome {
             summary,
@@ -419,14 +431,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// On all cases.
     fn evaluate(&self) -> Evaluation {
-        self.evaluation_of(&self.method.iterate(&self.model))
+        self.evaluate_on(self.data)
     }
 
-    fn evaluation_of(&self, model: &Model) -> Evaluation {
+    fn evaluate_on(&self, data: &TaskData) -> Evaluation {
+        self.evaluation_of(&self.method.iterate(&self.model), data)
+    }
+
+    fn evaluation_of(&self, model: &Model, data: &TaskData) -> Evaluation {
         let (task, precision) = (&self.options.task, self.options.precision);
         let l2 = self.options.method.l2();
-        Evaluation::new(model, (task.loss, l2), self.data, (&self.device, precision))
+        Evaluation::new(model, (task.loss, l2), data, (&self.device, precision))
     }
 }
 
@@ -463,26 +480,4 @@ fn loaded(model: Model, files: &CheckpointFiles) -> Result<Model> {
     let record = ModuleRecord::from_bytes(files.get(MODEL)?.clone());
     let loaded = record.and_then(|record| model.try_load_record(record));
     loaded.map_err(|error| anyhow!("{}: {MODEL}: {error}", files.folder().display()))
-}
-
-impl EvaluateEvery {
-    fn first(self) -> f64 {
-        match self {
-            Self::Iterations(n) => n as f64,
-            Self::Seconds(s) => s,
-        }
-    }
-
-    /// Whether an evaluation is due; moves `next` on if so.
-    fn due(self, next: &mut f64, iteration: u64, seconds: f64) -> bool {
-        let now = match self {
-            Self::Iterations(_) => iteration as f64,
-            Self::Seconds(_) => seconds,
-        };
-        let due = now >= *next;
-        while now >= *next {
-            *next += self.first();
-        }
-        due
-    }
 }

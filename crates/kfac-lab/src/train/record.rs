@@ -31,7 +31,7 @@ pub struct StepRecord {
     pub seconds: f64,
     /// The objective on the batch before the step.
     pub objective: Option<f64>,
-    /// Objective and error on all cases after the step, where they were evaluated.
+    /// Objective and error after the step, where they were evaluated.
     pub evaluation: Option<Evaluation>,
     /// K-FAC's report.
     pub kfac: Option<StepReport>,
