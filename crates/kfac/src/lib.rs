@@ -89,11 +89,11 @@ pub use network::{
     ParameterRow, ParameterTable, ParameterVector, WeightLayout, WeightSharing,
 };
 pub use optim::{
-    BatchSchedule, DirectionalDerivatives, GammaCandidate, IterateAveraging, Kfac, KfacConfig,
-    LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError, ObserveReport,
-    Phase, PhaseTimes, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
-    QuadraticReport, RecordedFactor, RecordedState, Reduction, StepOutcome, StepReport,
-    directional_derivatives,
+    BatchSchedule, DirectionalDerivatives, GammaCandidate, GradientNoise, IterateAveraging, Kfac,
+    KfacConfig, LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError,
+    ObserveReport, Phase, PhaseTimes, PreconditionReport, Preconditioned, Preconditioner,
+    PreconditionerConfig, QuadraticReport, RecordedFactor, RecordedState, Reduction, StepOutcome,
+    StepReport, directional_derivatives,
 };
 pub use random::RandomStream;
 

@@ -219,9 +219,10 @@ impl Contest<'_> {
 
     fn options(&self, method: MethodConfig, seed: u64, plan: EvaluationPlan) -> TrainOptions {
         let arguments = &self.arguments.run;
+        let schedule = method.schedule(&self.task);
         TrainOptions {
             task: self.task.clone(),
-            schedule: method.schedule(&self.task),
+            schedule,
             order: CaseOrder::Samples,
             augmentation: Augmentation::None,
             patience: None,
@@ -234,7 +235,7 @@ impl Contest<'_> {
             seed,
             precision: arguments.precision,
             init: arguments.init.clone(),
-            method,
+            method: method.with_batches(schedule),
         }
     }
 

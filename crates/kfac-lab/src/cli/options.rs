@@ -151,7 +151,7 @@ impl FromStr for ScheduleArgument {
             }
         };
         schedule.map(Self).ok_or_else(|| {
-            "expected a number of cases, as 500, or FIRST:ITERATION, as 1000:500".to_owned()
+            "expected a number of cases, as 500, FIRST:ITERATION, as 1000:500, or auto".to_owned()
         })
     }
 }

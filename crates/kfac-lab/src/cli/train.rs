@@ -54,9 +54,9 @@ pub(super) struct TrainArguments {
     /// Stop after so many seconds of training [default for the others: 60]
     #[arg(long, value_name = "S", value_parser = positive)]
     seconds: Option<f64>,
-    /// Batch size, or FIRST:ITERATION to grow from FIRST to all cases at ITERATION
-    /// [default: the task's]
-    #[arg(long, value_name = "M|FIRST:ITERATION")]
+    /// Batch size, FIRST:ITERATION to grow from FIRST to all cases at ITERATION, or auto: as many cases as the noise of
+    /// the gradient is worth [default: the task's]
+    #[arg(long, value_name = "M|FIRST:ITERATION|auto")]
     batch: Option<ScheduleArgument>,
     /// Evaluate on all cases every so many iterations [default: kfac 10, others 100 times a run]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
@@ -196,7 +196,8 @@ impl TrainArguments {
                 cases: task.first_order_batch,
             },
         };
-        let of_epoch = batches_of_epoch(cases, schedule.batch_size(1, cases).unwrap_or(cases));
+        let first = schedule.batch_size(1, cases).unwrap_or(cases);
+        let of_epoch = batches_of_epoch(cases, first);
         let limit = self.limit(&task, of_epoch);
         let rates = match limit.iterations {
             Some(iterations) if self.epochs.is_some() => {
@@ -205,7 +206,7 @@ impl TrainArguments {
             _ => RateSchedule::CONSTANT,
         };
         TrainOptions {
-            method: self.method(&task, rates),
+            method: self.method(&task, rates).with_batches(schedule),
             schedule,
             order: match self.epochs {
                 Some(_) => CaseOrder::Epochs,

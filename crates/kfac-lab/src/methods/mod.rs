@@ -111,6 +111,15 @@ impl MethodConfig {
         }
     }
 
+    /// The method with batches of such sizes.
+    #[must_use]
+    pub fn with_batches(self, schedule: BatchSchedule) -> Self {
+        match self {
+            Self::Kfac(config) => Self::Kfac(Box::new(config.with_batches(schedule))),
+            other => other,
+        }
+    }
+
     /// The weight of the penalty.
     pub fn l2(&self) -> f64 {
         match self {

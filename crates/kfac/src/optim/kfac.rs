@@ -312,7 +312,10 @@ impl<L> Kfac<L> {
     /// [`BatchSchedule::Automatic`](super::BatchSchedule::Automatic) allows for it. An objective of your own is not
     /// taken for a mean over cases: with [`step_with`](Self::step_with) automatic batches keep their first size.
     pub fn batch_size(&self, total: usize) -> usize {
-        let planned = self.config().batches.batch_size(self.state.iteration + 1, total);
+        let planned = self
+            .config()
+            .batches
+            .batch_size(self.state.iteration + 1, total);
         planned.unwrap_or_else(|| self.state.growth.size(total))
     }
 

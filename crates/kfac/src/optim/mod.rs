@@ -34,6 +34,7 @@ pub use preconditioner::{
     Reduction,
 };
 pub use report::{
-    GammaCandidate, GradientNoise, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome, StepReport,
+    GammaCandidate, GradientNoise, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome,
+    StepReport,
 };
 pub use schedule::BatchSchedule;

@@ -177,7 +177,9 @@ impl<L> MeanLoss<'_, L> {
         let [first, second] = self.sums_of_halves(model, parameters, (batch, &parts))?;
         let halves = first.as_ref().zip(second.as_ref());
         let halves = halves.map(|(first, second)| HalvesDifference {
-            difference: first.mean_gradient().add_scaled(&second.mean_gradient(), -1.0),
+            difference: first
+                .mean_gradient()
+                .add_scaled(&second.mean_gradient(), -1.0),
             inverse_cases: 1.0 / first.cases as f64 + 1.0 / second.cases as f64,
         });
         let (value, gradient) = self.penalised_mean(parameters, joined(first, second)?)?;

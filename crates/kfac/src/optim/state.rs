@@ -1,7 +1,12 @@
 //! What a step changes besides the model.
 
 use super::{averaging::IterateAverage, batch_growth::BatchGrowth, config::KfacConfig};
-use crate::{capture::Origin, damping::LambdaState, engine::EngineState, network::{Layers, ParameterVector}};
+use crate::{
+    capture::Origin,
+    damping::LambdaState,
+    engine::EngineState,
+    network::{Layers, ParameterVector},
+};
 
 /// All that the next step starts from.
 #[derive(Clone, Debug)]

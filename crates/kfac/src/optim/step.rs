@@ -7,8 +7,8 @@ use super::{
     objective::{Descent, StepObjective},
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
-    schedule::BatchSchedule,
     report::{GradientNoise, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
+    schedule::BatchSchedule,
     setup::Setup,
     state::State,
 };
@@ -92,10 +92,15 @@ where
         // 3: ∇h on the mini-batch, and the factors with those of S₁ taken in.
         let start = self.setup.engine.layers().parameters(self.model);
         let descent = if self.measures_noise() {
-            self.objective.gradient_by_halves(self.model, &start, self.batch)?
+            self.objective
+                .gradient_by_halves(self.model, &start, self.batch)?
         } else {
             let (value, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
-            Descent { value, gradient, halves: None }
+            Descent {
+                value,
+                gradient,
+                halves: None,
+            }
         };
         times.gradient = watch.lap();
         let (mut engine, observed) = self.observe()?;
@@ -324,11 +329,15 @@ where
     }
 
     fn measures_noise(&self) -> bool {
-        self.config().batches == BatchSchedule::Automatic
-            && BatchGrowth::measures(self.iteration())
+        self.config().batches == BatchSchedule::Automatic && BatchGrowth::measures(self.iteration())
     }
 
-    fn report(&self, descent: &Descent, decision: &Decision<M>, noise: Option<GradientNoise>) -> StepReport {
+    fn report(
+        &self,
+        descent: &Descent,
+        decision: &Decision<M>,
+        noise: Option<GradientNoise>,
+    ) -> StepReport {
         let Decision {
             choice,
             path,
