@@ -290,9 +290,7 @@ impl CheckpointFiles {
         }
         for iteration in iterations.into_iter().rev() {
             match Self::read(&folder, iteration) {
-                Err(CheckpointError::Damaged { path, why }) => {
-                    left_out(&CheckpointError::Damaged { path, why });
-                }
+                Err(damaged @ CheckpointError::Damaged { .. }) => left_out(&damaged),
                 read => return read,
             }
         }

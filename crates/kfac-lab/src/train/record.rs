@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -176,18 +176,14 @@ impl RunFolder {
             .with_context(|| format!("cannot make {}", self.path.display()))?;
         self.write_config(config)?;
         Ok(files::write(&file, |file| {
-            for step in steps {
-                serde_json::to_writer(&mut *file, step)?;
-                writeln!(file)?;
-            }
-            Ok(())
+            let mut steps = steps.iter();
+            steps.try_for_each(|step| write_line(file, step))
         })?)
     }
 
     /// Appends a line to `steps.jsonl`.
     pub(super) fn append(&mut self, record: &StepRecord) -> Result<()> {
-        let line = serde_json::to_string(record)?;
-        writeln!(self.steps, "{line}")
+        write_line(&mut self.steps, record)
             .and_then(|()| self.steps.flush())
             .with_context(|| format!("cannot write to {}", self.path.display()))
     }
@@ -202,6 +198,11 @@ pub fn read_steps(run: &Path) -> Result<Vec<StepRecord>> {
     let text = fs::read(&file);
     let text = text.with_context(|| format!("cannot open {}", file.display()))?;
     Ok(steps_of(&text))
+}
+
+fn write_line(file: &mut impl Write, step: &StepRecord) -> io::Result<()> {
+    serde_json::to_writer(&mut *file, step)?;
+    writeln!(file)
 }
 
 /// The lines that are steps.

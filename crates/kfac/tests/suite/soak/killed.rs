@@ -8,27 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::{Bytes, Device};
+use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use super::{
     child::{self, started},
-    problem::{Count, Problem, STEPS, Saved},
+    problem::{Count, Problem, STEPS},
     soak_time,
 };
 
 /// Kills of a problem, at most.
 const KILLS: u32 = 4;
-
-/// What a process leaves after each step.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    step: u64,
-    model: Vec<u8>,
-    optimizer: Vec<u8>,
-}
 
 /// Not a test: the process that works on a problem and leaves it in a folder after each step.
 #[test]
@@ -40,35 +31,15 @@ fn process() {
     let (seed, folder) = work.split_once(' ').unwrap();
     let (seed, folder) = (seed.parse().unwrap(), Path::new(folder));
     let mut problem = match fs::read(folder.join("state")) {
-        Ok(state) => {
-            let Written {
-                step,
-                model,
-                optimizer,
-            } = serde_json::from_slice(&state).unwrap();
-            let [model, optimizer] = [model, optimizer].map(Bytes::from_bytes_vec);
-            Problem::restored(
-                seed,
-                Saved {
-                    step,
-                    model,
-                    optimizer,
-                },
-            )
-        }
+        Ok(state) => Problem::restored(seed, serde_json::from_slice(&state).unwrap()),
         Err(_) => Problem::new(seed),
     };
     while problem.step < STEPS {
         // Dropout, in a pass of the user's own, has the numbers of the whole process.
         Device::default().seed(seed + problem.step);
         problem.take_step(&mut Count::default());
-        let saved = problem.saved();
-        let written = Written {
-            step: saved.step,
-            model: saved.model.to_vec(),
-            optimizer: saved.optimizer.to_vec(),
-        };
-        leave(folder, "state", &serde_json::to_vec(&written).unwrap());
+        let state = serde_json::to_vec(&problem.saved()).unwrap();
+        leave(folder, "state", &state);
     }
     let result = problem.result();
     leave(folder, "result", &serde_json::to_vec(&result).unwrap());

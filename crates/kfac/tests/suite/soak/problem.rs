@@ -12,6 +12,7 @@ use kfac::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::{settings, trouble::Trouble};
 use crate::support::{Kind, KindNetwork, bits};
@@ -56,10 +57,11 @@ enum Optimizer {
 }
 
 /// What is written down of a problem between two steps.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Saved {
-    pub(super) step: u64,
-    pub(super) model: Bytes,
-    pub(super) optimizer: Bytes,
+    step: u64,
+    model: Vec<u8>,
+    optimizer: Vec<u8>,
 }
 
 impl Settings {
@@ -156,10 +158,11 @@ impl Problem {
     fn go_to(&mut self, saved: Saved) {
         // Other identities and values than those of the record.
         let model = self.kind.model_in(self.dtype, self.seed ^ 1);
-        self.model = model.load_record(ModuleRecord::from_bytes(saved.model).unwrap());
+        self.model = model
+            .load_record(ModuleRecord::from_bytes(Bytes::from_bytes_vec(saved.model)).unwrap());
         let example = Kind::batch(2, 1).inputs.cast(self.dtype);
         self.optimizer = self.settings.optimizer(&self.model, &example);
-        let record = OptimizerRecord::from_bytes(saved.optimizer).unwrap();
+        let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(saved.optimizer)).unwrap();
         self.optimizer.load(&self.model, &record);
         self.step = saved.step;
     }
@@ -168,8 +171,8 @@ impl Problem {
         let model = self.model.valid().into_record();
         Saved {
             step: self.step,
-            model: model.into_bytes().unwrap(),
-            optimizer: self.optimizer.record().into_bytes().unwrap(),
+            model: model.into_bytes().unwrap().to_vec(),
+            optimizer: self.optimizer.record().into_bytes().unwrap().to_vec(),
         }
     }
 
