@@ -73,7 +73,7 @@ pub(crate) fn train() -> Result<Vec<f64>, Box<dyn Error>> {
     let batch = sentences(&device.inner());
     // All positions of a sequence count, so the objective is a mean over cases of a sum of ten.
     let config = KfacConfig::new().with_l2(0.0).with_gamma_min(Some(1e-3));
-    let config = config.map_curvature(|curvature| curvature.with_statistics_fraction(1.0));
+    let config = config.map_curvature(|curvature| curvature.with_statistics_fraction(Some(1.0)));
     let mut optimizer = config.init(&model, Categorical, &batch.inputs)?;
     println!("{}", optimizer.parameter_table());
 

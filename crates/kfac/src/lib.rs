@@ -92,8 +92,8 @@ pub use optim::{
     BatchSchedule, DirectionalDerivatives, GammaCandidate, GradientNoise, IterateAveraging, Kfac,
     KfacConfig, LambdaAdaptation, LambdaReport, MeanLoss, Momentum, Objective, ObjectiveError,
     ObserveReport, Phase, PhaseTimes, PreconditionReport, Preconditioned, Preconditioner,
-    PreconditionerConfig, QuadraticReport, RecordedFactor, RecordedState, Reduction, StepOutcome,
-    StepReport, directional_derivatives,
+    PreconditionerConfig, QuadraticReport, RecordedFactor, RecordedState, Reduction, RefreshRule,
+    StepOutcome, StepReport, directional_derivatives,
 };
 pub use random::RandomStream;
 

@@ -35,6 +35,8 @@ pub(super) struct Contestant {
 pub(super) struct Sample {
     pub(super) seconds: f64,
     pub(super) phases: Option<PhaseTimes>,
+    /// The cases of K-FAC's factors, and those of its quadratic model.
+    pub(super) subsets: [usize; 2],
     /// The most bytes held at once: model, method, batch, and all that the step needed besides.
     pub(super) peak: usize,
 }
@@ -71,6 +73,15 @@ impl Contestant {
         Ok(())
     }
 
+    /// The mean cases of K-FAC's factors, and of its quadratic model.
+    pub(super) fn mean_subsets(&self) -> [f64; 2] {
+        let samples = self.samples.len().max(1) as f64;
+        [0, 1].map(|subset| {
+            let cases = self.samples.iter().map(|sample| sample.subsets[subset]);
+            cases.sum::<usize>() as f64 / samples
+        })
+    }
+
     /// One measured step; whether the damping is still being calibrated.
     pub(super) fn step(&mut self, batch: impl FnOnce() -> Batch<Tensor<2>>) -> Result<bool> {
         let others = ALLOCATED.current_usage().saturating_sub(self.held);
@@ -80,8 +91,11 @@ impl Contestant {
         let summary = self.method.step(&mut self.model, &batch)?;
         let seconds = start.elapsed().as_secs_f64();
         drop(batch);
+        let kfac = summary.kfac.as_ref();
+        let subsets = kfac.map(|report| [report.statistics_cases, report.model_cases]);
         self.samples.push(Sample {
             seconds,
+            subsets: subsets.unwrap_or_default(),
             phases: summary.kfac.as_ref().map(|report| report.times),
             peak: ALLOCATED.peak_usage().saturating_sub(others),
         });

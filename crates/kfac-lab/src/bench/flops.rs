@@ -30,6 +30,8 @@ pub(super) struct StepFlops<'a> {
     pub(super) layers: Vec<LayerFlops>,
     /// m.
     pub(super) cases: usize,
+    /// The cases of the factors, τ₁ m, and of the quadratic model, τ₂ m.
+    pub(super) subsets: [f64; 2],
 }
 
 /// The dimensions of a layer.
@@ -72,7 +74,7 @@ impl StepFlops<'_> {
         let config = self.config;
         match phase {
             Phase::Gradient => self.gradient(),
-            Phase::CurvaturePass => config.curvature.statistics_fraction * self.pass(),
+            Phase::CurvaturePass => self.statistics_share() * self.pass(),
             Phase::FactorUpdate => self.factors(),
             Phase::Inverse => {
                 let an_iteration = |period: u64| 1.0 / period as f64;
@@ -95,10 +97,14 @@ impl StepFlops<'_> {
         1.0 + 2.0 / self.config.gamma_period as f64
     }
 
-    /// τ₂, or more where the batch is small.
+    /// τ₁.
+    fn statistics_share(&self) -> f64 {
+        self.subsets[0] / self.cases as f64
+    }
+
+    /// τ₂.
     fn model_share(&self) -> f64 {
-        let least = self.config.model_min_cases as f64 / self.cases as f64;
-        self.config.model_fraction.max(least).min(1.0)
+        self.subsets[1] / self.cases as f64
     }
 
     /// `C₁ ℓ d² m`.
@@ -113,9 +119,7 @@ impl StepFlops<'_> {
             .iter()
             .map(|layer| layer.positions * layer.groups * (layer.a * layer.a + layer.b * layer.b));
         let between = self.links().map(|([a, b], [c, d])| a * c + b * d);
-        2.0 * self.config.curvature.statistics_fraction
-            * self.cases as f64
-            * own.chain(between).sum::<f64>()
+        2.0 * self.subsets[0] * own.chain(between).sum::<f64>()
     }
 
     fn inverse(&self) -> f64 {
@@ -187,8 +191,9 @@ mod tests {
             config: &config,
             layers: vec![layer; layers],
             cases,
+            subsets: [0.125, 0.25].map(|part| part * cases as f64),
         };
-        let (tau1, tau2) = (config.curvature.statistics_fraction, config.model_fraction);
+        let (tau1, tau2) = (0.125, 0.25);
         let [t1, t2, t3] = [
             config.lambda_period as f64,
             config.gamma_period as f64,

@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::{Device, Distribution, Tensor};
 use faer::{Mat, Side, linalg::solvers::DenseSolveCore};
 use kfac::{
-    InverseStructure, KfacConfig,
+    InverseStructure, KfacConfig, RefreshRule,
     blocks::{BlockOptions, Blocks},
 };
 
@@ -141,7 +141,8 @@ fn period(config: &KfacConfig) -> u64 {
 
 fn methods(options: &BenchOptions) -> [MethodConfig; 3] {
     let kfac = |structure| {
-        let config = options.kfac.clone();
+        // As in the long run, where inverses go stale slowly: steps then repeat after a period.
+        let config = options.kfac.clone().with_refresh(RefreshRule::Periodic);
         let config = config.map_curvature(|curvature| curvature.with_structure(structure));
         MethodConfig::Kfac(Box::new(config))
     };

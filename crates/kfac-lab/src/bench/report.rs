@@ -100,6 +100,7 @@ impl BatchBench {
                 config,
                 layers: layers.clone(),
                 cases: measured.batch,
+                subsets: contestant.mean_subsets(),
             };
             MethodBench::new(contestant, &flops, options.rounds)
         };

@@ -101,7 +101,7 @@ impl Measured {
         // Each second observation of the whole batch refreshes the inverse.
         let each = config.clone().map_curvature(|curvature| {
             curvature
-                .with_statistics_fraction(1.0)
+                .with_statistics_fraction(Some(1.0))
                 .with_statistics_period(1)
                 .with_inverse_period(2)
                 .with_initial_refreshes(1)
@@ -137,7 +137,7 @@ impl Measured {
         let of = |at: usize| 1e3 * median(self.samples.iter().map(|sample| sample[at]));
         let [passes, factors, refresh, precondition] = [of(0), of(1), of(2), of(3)];
         let curvature = &self.config.curvature;
-        let of_batch = curvature.statistics_fraction * (passes + factors);
+        let of_batch = curvature.statistics_fraction.unwrap_or(1.0) * (passes + factors);
         let a_step = of_batch / curvature.statistics_period as f64
             + refresh / curvature.inverse_period as f64
             + precondition;

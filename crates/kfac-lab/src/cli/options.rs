@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kfac::{
     BatchSchedule, CurvatureConfig, DampingScheme, DirectionalDerivatives, Eigenvalues,
-    InverseMethod, InverseStructure, KfacConfig, Momentum, PreconditionerConfig, ScaleShiftBlock,
-    WeightSharing,
+    InverseMethod, InverseStructure, KfacConfig, Momentum, PreconditionerConfig, RefreshRule,
+    ScaleShiftBlock, WeightSharing,
 };
 
 use super::values::{at_least_zero, count, fraction, momentum, positive, threads};
@@ -172,7 +172,8 @@ pub(super) struct KfacArguments {
     /// T2: iterations between searches for γ [default: 20]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     gamma_period: Option<u64>,
-    /// T3: iterations between refreshes of the inverse [default: 20, in front of another optimizer 10, EKFAC 100]
+    /// T3: iterations between refreshes of the inverse [default: as soon as it goes stale, at most 20; in front of
+    /// another optimizer 10, EKFAC 100]
     #[arg(long, value_name = "N", value_parser = count::<u64>())]
     inverse_period: Option<u64>,
     /// Iterations between updates of the factors [default: 1, in front of another optimizer 10]
@@ -185,10 +186,12 @@ pub(super) struct KfacArguments {
     /// proportion for other batches; 0 for no bound [default: 0.0003]
     #[arg(long, value_name = "KAPPA", value_parser = at_least_zero)]
     kl_clip: Option<f64>,
-    /// τ1: part of the batch for the factors [default: 0.125, in front of another optimizer 1]
+    /// τ1: part of the batch for the factors [default: as many cases as the factors need, in front of
+    /// another optimizer 1]
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     statistics_fraction: Option<f64>,
-    /// τ2: part of the batch for the quadratic model [default: 0.25, released-code 1]
+    /// τ2: part of the batch for the quadratic model [default: as many cases as it needs, paper 0.25,
+    /// released-code 1]
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     model_fraction: Option<f64>,
     /// Structure of the approximate inverse
@@ -255,9 +258,7 @@ impl KfacArguments {
             statistics_period: self.statistics_period.unwrap_or(preset.statistics_period),
             statistics_cap: self.statistics_cap.unwrap_or(preset.statistics_cap),
             inverse_period: self.inverse_period.unwrap_or(preset.inverse_period),
-            statistics_fraction: self
-                .statistics_fraction
-                .unwrap_or(preset.statistics_fraction),
+            statistics_fraction: self.statistics_fraction.or(preset.statistics_fraction),
             structure: self.inverse,
             inverse_method: self.inverse_method,
             damping: self.damping(),
@@ -316,7 +317,11 @@ impl KfacArguments {
             initial_lambda: self.lambda.unwrap_or(task.initial_lambda),
             lambda_period: self.lambda_period.unwrap_or(preset.lambda_period),
             gamma_period: self.gamma_period.unwrap_or(preset.gamma_period),
-            model_fraction: self.model_fraction.unwrap_or(preset.model_fraction),
+            model_fraction: self.model_fraction.or(preset.model_fraction),
+            refresh: match self.inverse_period {
+                None => preset.refresh,
+                Some(_) => RefreshRule::Periodic,
+            },
             momentum: if self.no_momentum {
                 Momentum::None
             } else {

@@ -66,10 +66,10 @@ pub(super) fn partly_trained(options: &FiguresOptions) -> Result<Trained> {
         .with_initial_lambda(1.0)
         .map_curvature(|curvature| {
             curvature
-                .with_statistics_fraction(1.0)
+                .with_statistics_fraction(Some(1.0))
                 .with_seed(options.seed)
         })
-        .with_model_fraction(1.0);
+        .with_model_fraction(Some(1.0));
     let mut optimizer = config.init(&model, Loss::Categorical.distribution(), &batch.inputs)?;
     let misclassified = |model: &Mlp| {
         let outputs = kfac::Network::forward(

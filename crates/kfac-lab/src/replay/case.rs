@@ -176,7 +176,7 @@ impl Case {
             .with_gamma_period(config.T2)
             .with_gamma_min(config.gamma_min)
             .with_gamma_max(config.gamma_max)
-            .with_model_fraction(config.tau2)
+            .with_model_fraction(Some(config.tau2))
             .with_model_min_cases(0)
             .with_momentum(if config.momentum {
                 Momentum::Adaptive
@@ -188,7 +188,7 @@ impl Case {
                     .with_inverse_period(config.T3)
                     .with_initial_refreshes(config.always_refresh_k_le.unwrap_or(3))
                     .with_statistics_cap(config.ema_cap)
-                    .with_statistics_fraction(config.tau1)
+                    .with_statistics_fraction(Some(config.tau1))
                     .with_subsets(Subsets::First)
                     .with_fisher(fisher)
                     .with_damping(DampingScheme::FactoredTikhonov { pi })

@@ -66,11 +66,12 @@ pub struct CurvatureConfig {
     /// What to do about trainable parameters that no layer on the tape covers. Default: refuse.
     #[config(default = "CoveragePolicy::Strict")]
     pub coverage: CoveragePolicy,
-    /// `τ₁`, the part of the batch that the factors are estimated from (section 5, 8).
+    /// `τ₁`, the part of the batch that the factors are estimated from (section 5, 8): in (0, 1]. The paper has 1/8.
     ///
-    /// In (0, 1], default 1/8. More costs time and makes the factors less noisy.
-    #[config(default = 0.125)]
-    pub statistics_fraction: f64,
+    /// Default `None`: as many cases as give the running averages five of them for each dimension of the largest factor,
+    /// each position of a case counted, and at least 32. More cost time and make the factors less noisy.
+    #[config(default = "None")]
+    pub statistics_fraction: Option<f64>,
     /// Which cases of the batch these are, and those of the quadratic model. Default: spread over the batch.
     #[config(default = "Subsets::Spread")]
     pub subsets: Subsets,
@@ -89,7 +90,8 @@ pub struct CurvatureConfig {
     /// `T₃`, calls between refreshes of the inverse (section 8). A multiple of `statistics_period`, or less, default
     /// 20; a refresh updates the statistics too.
     ///
-    /// More saves time and steps with an older inverse.
+    /// More saves time and steps with an older inverse. In [`KfacConfig`](crate::KfacConfig) the most, by default: see
+    /// [`RefreshRule`](crate::RefreshRule).
     #[config(default = 20)]
     pub inverse_period: u64,
     /// The statistics are also updated, and the inverse refreshed, in each of this many first calls.
@@ -144,8 +146,8 @@ pub enum RefreshTiming {
     /// One where γ stays, three where it is searched. They are all made from the factors at the first
     /// of these iterations, and so are one or three iterations old when they take effect.
     ///
-    /// The work is the same, but no iteration waits for more than one inverse. Where `T₃` leaves no
-    /// iterations for it, where the statistics are not updated in each, and in the first iterations, which
+    /// The work is the same, but no iteration waits for more than one inverse. What `T₃` leaves no
+    /// iterations for is made in the last one. Where the statistics are not updated in each, and in the first iterations, which
     /// refresh each time, the work is done at once.
     #[default]
     Ahead,
@@ -169,7 +171,7 @@ impl CurvatureConfig {
     /// positions of a dense layer count together where they are pooled.
     pub fn for_preconditioner() -> Self {
         Self::new()
-            .with_statistics_fraction(1.0)
+            .with_statistics_fraction(Some(1.0))
             .with_statistics_period(10)
             .with_statistics_cap(0.8)
             .with_inverse_period(10)
@@ -182,13 +184,15 @@ impl CurvatureConfig {
     pub(crate) fn check(&self, rule: &dyn DampingRule, faults: &mut Vec<ConfigFault>) {
         let ranges = [
             Range::count("samples", self.samples as u64),
-            Range::fraction("statistics_fraction", self.statistics_fraction),
             Range::average_cap("statistics_cap", self.statistics_cap),
             Range::count("statistics_period", self.statistics_period),
             Range::count("inverse_period", self.inverse_period),
             Range::count("chunk_size", self.chunk_size as u64),
         ];
-        faults.extend(ranges.into_iter().filter_map(Range::fault));
+        let fraction = self.statistics_fraction;
+        let fraction = fraction.map(|part| Range::fraction("statistics_fraction", part));
+        let ranges = ranges.into_iter().chain(fraction);
+        faults.extend(ranges.filter_map(Range::fault));
         let Self {
             statistics_period,
             inverse_period,

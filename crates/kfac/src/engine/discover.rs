@@ -13,9 +13,9 @@ use super::{
     fault::{ConfigFault, InitError},
 };
 use crate::{
-    blocks::Blocks,
+    blocks::{Blocks, InverseMethod},
     capture::Network,
-    damping::DampingRule,
+    damping::{DampingRule, ProductDamping},
     error::StepError,
     inverse::InverseStructure,
     network::{Cases, FrozenLater, Layer, Layers, ParameterTable},
@@ -133,10 +133,21 @@ impl<L> Engine<L> {
     }
 
     /// The next call, this one included, in which the inverse is refreshed by its period.
-    pub(super) fn next_refresh(&self, call: u64) -> u64 {
+    pub(crate) fn next_refresh(&self, call: u64) -> u64 {
         let period = self.config.inverse_period;
         let periods = call.saturating_sub(self.origin).div_ceil(period);
         periods.saturating_mul(period).saturating_add(self.origin)
+    }
+
+    /// Whether a refresh decomposes factors into eigenvalues and eigenvectors.
+    pub(crate) fn decomposes(&self) -> bool {
+        match self.config.inverse_method {
+            InverseMethod::Eigen => true,
+            InverseMethod::Cholesky => false,
+            InverseMethod::Automatic => {
+                matches!(self.rule.product(1.0, 1.0), ProductDamping::Exact(_))
+            }
+        }
     }
 
     /// Whether a batch is taken into the statistics in a call: an inverse is made from fresh ones.

@@ -20,4 +20,4 @@ pub(crate) use range::Range;
 pub(crate) use refresh::{Refresh, RefreshPoint};
 pub(crate) use restore::ENGINE;
 pub(crate) use state::{EngineState, RefreshAhead};
-pub(crate) use subset::Share;
+pub(crate) use subset::{Share, ShareSize};

@@ -24,6 +24,8 @@ pub(crate) struct RefreshPoint<'a> {
     pub(crate) iteration: u64,
     /// Whether the inverse is refreshed in this iteration.
     pub(crate) refreshes: bool,
+    /// The next iteration in which it is, if not in this one.
+    pub(crate) next: u64,
     /// The candidates γ of a refresh in an iteration.
     pub(crate) candidates: &'a dyn Fn(u64) -> Vec<f64>,
 }
@@ -42,8 +44,12 @@ impl<L> Engine<L> {
         if !point.refreshes {
             return Ok(Refresh::Later(self.ahead(state, point)?));
         }
-        if let Some(ahead) = &state.ahead {
-            return Ok(Refresh::Now(ahead.inverses.clone()));
+        if let Some(mut ahead) = state.ahead.clone() {
+            // Where the interval was too short for all of them.
+            while ahead.inverses.len() < ahead.gammas.len() {
+                ahead = self.continued(ahead, state)?;
+            }
+            return Ok(Refresh::Now(ahead.inverses));
         }
         let factors = self.prepared(state);
         let gammas = (point.candidates)(point.iteration).into_iter();
@@ -59,13 +65,12 @@ impl<L> Engine<L> {
         if let Some(ahead) = state.ahead.clone() {
             return self.continued(ahead, state).map(Some);
         }
-        let due = self.next_refresh(point.iteration);
-        let gammas = (point.candidates)(due);
+        let gammas = (point.candidates)(point.next);
         // Work ahead would begin between two updates of the statistics.
         let fresh = self.config.statistics_period == 1;
         let begins = fresh
             && self.config.refresh_timing == RefreshTiming::Ahead
-            && due - point.iteration == gammas.len() as u64;
+            && point.next.saturating_sub(point.iteration) <= gammas.len() as u64;
         if !begins {
             return Ok(None);
         }

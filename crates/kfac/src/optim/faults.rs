@@ -203,7 +203,7 @@ fn config(curvature: impl FnOnce(CurvatureConfig) -> CurvatureConfig) -> KfacCon
     config.map_curvature(|settings| {
         curvature(
             settings
-                .with_statistics_fraction(1.0)
+                .with_statistics_fraction(Some(1.0))
                 .with_inverse_period(3),
         )
     })

@@ -9,12 +9,14 @@ mod faults;
 mod init;
 mod inspect;
 mod kfac;
+mod model_cases;
 mod noise;
 mod objective;
 mod own_objective;
 mod preconditioner;
 mod proposal;
 mod quadratic_model;
+mod refresh_pace;
 mod report;
 mod restore;
 mod schedule;
@@ -33,6 +35,7 @@ pub use preconditioner::{
     ObserveReport, PreconditionReport, Preconditioned, Preconditioner, PreconditionerConfig,
     Reduction,
 };
+pub use refresh_pace::RefreshRule;
 pub use report::{
     GammaCandidate, GradientNoise, LambdaReport, Phase, PhaseTimes, QuadraticReport, StepOutcome,
     StepReport,

@@ -1,5 +1,6 @@
 //! The quadratic model of the objective, and its minimum along few directions (6.4, 7).
 
+use burn::tensor::Tensor;
 use faer::Mat;
 
 use super::{config::DirectionalDerivatives, derivatives::directional_derivatives};
@@ -77,12 +78,12 @@ impl Subspace {
     pub(super) fn new(
         directions: &[ParameterVector],
         gradient: &ParameterVector,
-        fisher: Mat<f64>,
+        fisher: &Mat<f64>,
     ) -> Self {
         let gram = symmetric(directions.len(), |i, j| directions[i].dot(&directions[j]));
         let slopes = directions.iter().map(|v| gradient.dot(v)).collect();
         Self {
-            fisher,
+            fisher: fisher.clone(),
             gram,
             slopes,
         }
@@ -121,11 +122,11 @@ impl<M: Network, L: Likelihood<M::Output>, T: Cases> Metric<'_, M, L, T> {
         &self,
         batch: &Batch<M::Input, T>,
         directions: &[ParameterVector],
-    ) -> Result<Mat<f64>, StepError> {
-        let n = directions.len();
+    ) -> Result<Gram, StepError> {
+        let mut gram = Gram::zero(directions.len());
         let model = self.model.valid();
         let Some(device) = directions.first().map(ParameterVector::device) else {
-            return Ok(Mat::zeros(0, 0));
+            return Ok(gram);
         };
         let parts = Parts::new(batch.len(), self.chunk_size, &device);
         let (layers, loss, given) = (self.layers, self.loss, self.given);
@@ -146,16 +147,73 @@ impl<M: Network, L: Likelihood<M::Output>, T: Cases> Metric<'_, M, L, T> {
                     weighted.into_rows()
                 };
                 let rooted: Vec<_> = jvp.derivatives.into_iter().map(factor).collect();
-                let product = |i: usize, j: usize| host::sum(rooted[i].clone() * rooted[j].clone());
-                Ok(symmetric(n, product))
+                Ok(Gram::of(&rooted, part.inputs.len()))
             },
         );
-        let mut sum = Mat::zeros(n, n);
         for part in grams {
-            sum += part?;
+            gram.add(&part?);
         }
-        Ok(sum * faer::Scale(1.0 / batch.len() as f64))
+        Ok(gram.mean(batch.len()))
     }
+}
+
+/// `v_iᵀ F v_j` of some cases, and how much those with `i = j` differ between the cases.
+pub(super) struct Gram {
+    pub(super) products: Mat<f64>,
+    /// The sums or, after [`mean`](Gram::mean), the means over cases of the squares of `v_iᵀ F v_i`.
+    squares: Vec<f64>,
+}
+
+impl Gram {
+    fn zero(directions: usize) -> Self {
+        Self {
+            products: Mat::zeros(directions, directions),
+            squares: vec![0.0; directions],
+        }
+    }
+
+    /// Of the sums over cases of rows `Bᵀ J v_i`, so many a case.
+    fn of(rows: &[Tensor<2>], cases: usize) -> Self {
+        let product = |i: usize, j: usize| host::sum(rows[i].clone() * rows[j].clone());
+        Self {
+            products: symmetric(rows.len(), product),
+            squares: rows
+                .iter()
+                .map(|rows| squares_by_case(rows, cases))
+                .collect(),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.products += &other.products;
+        for (sum, square) in self.squares.iter_mut().zip(&other.squares) {
+            *sum += square;
+        }
+    }
+
+    /// The mean over so many cases.
+    fn mean(self, cases: usize) -> Self {
+        let scale = 1.0 / cases as f64;
+        Self {
+            products: self.products * faer::Scale(scale),
+            squares: self.squares.iter().map(|square| square * scale).collect(),
+        }
+    }
+
+    /// The largest over the directions: the variance of `vᵀ F v` between cases in its squared mean.
+    pub(super) fn spread(&self) -> f64 {
+        let squares = self.squares.iter().enumerate();
+        let spreads = squares.map(|(i, square)| square / self.products[(i, i)].powi(2) - 1.0);
+        spreads.fold(0.0, f64::max)
+    }
+}
+
+/// The sum over cases of the square of what their rows have as squared norms.
+fn squares_by_case(rows: &Tensor<2>, cases: usize) -> f64 {
+    let of_rows: Vec<f64> = host::to_vec(&rows.clone().square().sum_dim(1));
+    let of_case = of_rows.len() / cases.max(1);
+    let of_cases = of_rows.chunks(of_case.max(1));
+    of_cases.map(|rows| rows.iter().sum::<f64>().powi(2)).sum()
 }
 
 fn symmetric(n: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {

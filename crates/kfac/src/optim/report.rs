@@ -17,6 +17,10 @@ pub struct StepReport {
     pub took_back_last_step: bool,
     /// The number of cases of the batch.
     pub batch_size: usize,
+    /// The cases that the factors were made from, `S₁`; none where they were not due.
+    pub statistics_cases: usize,
+    /// The cases of the quadratic model, `S₂`.
+    pub model_cases: usize,
     /// The objective `h` on the batch before the step, the penalty included.
     pub objective: f64,
     /// `‖∇h‖`.
@@ -73,8 +77,8 @@ pub struct GradientNoise {
 pub enum StepOutcome {
     /// The parameters moved by the step.
     Taken,
-    /// The objective after the step would not be finite, or would be out of all proportion: more than a hundred
-    /// times what it is, and more than a hundredth of the first one above it. The parameters stay, λ grew, and the
+    /// The objective after the step would not be finite, or would be out of all proportion: more than twice what it
+    /// is, and more than a hundredth of the first one above it. The parameters stay, λ grew, and the
     /// next step starts without momentum. Noticed in the iterations that evaluate the objective after
     /// the step, every `lambda_period` and where the step is longer than a tenth of the parameters; in others the
     /// next step finds what is not finite, and takes this one back.

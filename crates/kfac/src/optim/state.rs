@@ -1,6 +1,9 @@
 //! What a step changes besides the model.
 
-use super::{averaging::IterateAverage, batch_growth::BatchGrowth, config::KfacConfig};
+use super::{
+    averaging::IterateAverage, batch_growth::BatchGrowth, config::KfacConfig,
+    model_cases::CaseSpread, refresh_pace::RefreshPace,
+};
 use crate::{
     capture::Origin,
     damping::LambdaState,
@@ -21,7 +24,12 @@ pub(super) struct State {
     /// The average of the iterates that a step has started from. The last one joins only when its
     /// objective turns out finite.
     pub(super) average: IterateAverage,
+    /// The size of the batches.
     pub(super) growth: BatchGrowth,
+    /// The cases of the quadratic model.
+    pub(super) spread: CaseSpread,
+    /// The refreshes of the inverse.
+    pub(super) pace: RefreshPace,
     /// The objective before the first step.
     pub(super) first_objective: Option<f64>,
 }
@@ -31,6 +39,8 @@ impl State {
     pub(super) fn new(config: &KfacConfig, lambda: LambdaState, layers: &Layers) -> Self {
         Self {
             growth: BatchGrowth::new(layers),
+            spread: CaseSpread::default(),
+            pace: RefreshPace::default(),
             engine: EngineState::default(),
             iteration: 0,
             lambda,

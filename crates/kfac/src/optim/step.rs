@@ -7,6 +7,7 @@ use super::{
     objective::{Descent, StepObjective},
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
+    refresh_pace::{InverseUse, RefreshPace, RefreshRule},
     report::{GradientNoise, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
     schedule::BatchSchedule,
     setup::Setup,
@@ -56,6 +57,20 @@ struct Decision<M> {
     judgement: Judgement,
 }
 
+/// The cases that a step looked at besides the whole batch, and what it saw.
+struct Sampled {
+    /// `S₁`.
+    statistics: usize,
+    model: ModelSample,
+    noise: Option<GradientNoise>,
+}
+
+/// `S₂`, and how much its cases differ.
+struct ModelSample {
+    cases: usize,
+    spread: f64,
+}
+
 /// λ after the step, and what it was judged by.
 struct Judgement {
     update: LambdaUpdate,
@@ -66,9 +81,8 @@ struct Judgement {
 /// A step that is longer than this part of the parameters is looked at before it is taken.
 const FAR: f64 = 0.1;
 
-/// A rise of the objective to more than so many times its value, and by more than this part of the first one, is no
-/// step of training.
-const ASTRAY: f64 = 100.0;
+/// A rise of the objective by more than its value, and by more than this part of the first one, is no step of training.
+const ASTRAY: f64 = 0.01;
 
 /// Where a step leads.
 pub(super) struct Advance<M> {
@@ -115,9 +129,14 @@ where
         times.proposal = watch.lap();
 
         // 9 and 11: the final update δ of each, by the exact Fisher on S₂, and the best of them.
-        let choice = self.choose(&descent.gradient, proposals)?;
+        let (choice, sample) = self.choose(&descent.gradient, proposals)?;
         let path = self.path(start, &choice);
         let noise = self.noise(&descent, &choice, engine.inverse.as_ref())?;
+        let sampled = Sampled {
+            statistics: observed.cases,
+            model: sample,
+            noise,
+        };
         times.quadratic_model = watch.lap();
 
         // 12 to 14: λ.
@@ -131,8 +150,8 @@ where
             path,
             judgement,
         };
-        let report = self.report(&descent, &decision, noise);
-        let mut advance = self.advance(engine, decision, report);
+        let report = self.report(&descent, &decision, &sampled);
+        let mut advance = self.advance(engine, decision, (report, sampled.model));
         times.update = watch.lap();
         advance.report.times = times;
         Ok(advance)
@@ -160,10 +179,12 @@ where
     /// Sections 4.2, 6.3 and 6.6: a refreshed inverse for each γ to be tried, or work ahead for a later
     /// iteration.
     fn refresh(&self, engine: &EngineState) -> Result<Refresh, StepError> {
-        let candidates = |iteration| self.config().candidates(iteration, self.state.gamma);
+        let last = self.state.pace.last;
+        let candidates = |iteration| self.config().candidates(iteration, last, self.state.gamma);
         let point = RefreshPoint {
             iteration: self.iteration(),
             refreshes: self.refreshes(),
+            next: self.next_refresh(),
             candidates: &candidates,
         };
         self.setup.engine.refresh(engine, &point)
@@ -207,14 +228,13 @@ where
         &self,
         gradient: &ParameterVector,
         proposals: Vec<Proposal>,
-    ) -> Result<Choice, StepError> {
+    ) -> Result<(Choice, ModelSample), StepError> {
         let config = self.config();
         let previous = self.momentum_direction();
         let mut directions: Vec<_> = proposals.iter().map(|p| p.direction.clone()).collect();
         directions.extend(previous.cloned());
         let share = Share {
-            fraction: config.model_fraction,
-            at_least: config.model_min_cases,
+            size: self.state.spread.share(config),
             number: self.iteration(),
         };
         let subset = self.setup.engine.subset(self.batch, share);
@@ -227,12 +247,18 @@ where
             chunk_size: self.setup.engine.chunk_size,
         };
         let fisher = metric.gram(&subset, &directions)?;
-        let subspace = Subspace::new(&directions, gradient, fisher);
+        let subspace = Subspace::new(&directions, gradient, &fisher.products);
         let damping = self.state.lambda.lambda + config.l2;
-        choose(proposals, &subspace, previous.is_some(), damping).ok_or(StepError::NonFinite {
+        let choice = choose(proposals, &subspace, previous.is_some(), damping);
+        let choice = choice.ok_or(StepError::NonFinite {
             quantity: Quantity::Proposal,
             layer: None,
-        })
+        })?;
+        let sample = ModelSample {
+            cases: subset.len(),
+            spread: fisher.spread(),
+        };
+        Ok((choice, sample))
     }
 
     fn momentum_direction(&self) -> Option<&ParameterVector> {
@@ -303,8 +329,7 @@ where
     fn leads_astray(&self, evidence: Evidence) -> bool {
         let rise = evidence.after - evidence.before;
         let first = self.state.first_objective.unwrap_or(evidence.before);
-        !evidence.after.is_finite()
-            || rise > ASTRAY * evidence.before.abs() && rise > first.abs() / ASTRAY
+        !evidence.after.is_finite() || rise > evidence.before.abs() && rise > ASTRAY * first.abs()
     }
 
     /// How noisy the gradient is, in the norm of the inverse that made the proposal.
@@ -332,12 +357,7 @@ where
         self.config().batches == BatchSchedule::Automatic && BatchGrowth::measures(self.iteration())
     }
 
-    fn report(
-        &self,
-        descent: &Descent,
-        decision: &Decision<M>,
-        noise: Option<GradientNoise>,
-    ) -> StepReport {
+    fn report(&self, descent: &Descent, decision: &Decision<M>, sampled: &Sampled) -> StepReport {
         let Decision {
             choice,
             path,
@@ -350,6 +370,8 @@ where
             outcome: judgement.outcome,
             took_back_last_step: false,
             batch_size: self.batch.len(),
+            statistics_cases: sampled.statistics,
+            model_cases: sampled.model.cases,
             objective: descent.value,
             gradient_norm: descent.gradient.norm(),
             proposal_norm: choice.proposal.direction.norm(),
@@ -370,7 +392,7 @@ where
             refreshed: refreshed.is_some(),
             pi: refreshed.map(|inverse| inverse.pi.clone()),
             repairs: refreshed.map_or_else(Vec::new, |inverse| inverse.repairs.clone()),
-            noise,
+            noise: sampled.noise,
             times: PhaseTimes::default(),
         }
     }
@@ -380,7 +402,7 @@ where
         &self,
         mut engine: EngineState,
         decision: Decision<M>,
-        report: StepReport,
+        (report, sample): (StepReport, ModelSample),
     ) -> Advance<M> {
         let Decision {
             choice,
@@ -407,11 +429,11 @@ where
             StepOutcome::Taken => (path.model, Some(path.step)),
             StepOutcome::Rejected => (self.model.clone(), None),
         };
-        let growth = report.noise.map_or(self.state.growth, |noise| {
-            self.state.growth.with(noise, self.batch.len())
-        });
+        let growth = self.state.growth;
         let state = State {
-            growth,
+            growth: growth.after(report.noise, self.batch.len()),
+            spread: self.state.spread.with(sample.spread),
+            pace: self.pace(&report),
             engine,
             iteration: self.iteration(),
             lambda,
@@ -438,7 +460,36 @@ where
     }
 
     fn refreshes(&self) -> bool {
-        self.state.lambda.starting || self.setup.engine.refreshes(self.iteration())
+        let due = match self.config().refresh {
+            RefreshRule::Periodic => self.setup.engine.refreshes(self.iteration()),
+            RefreshRule::WhenStale => self.begins() || self.state.pace.due <= self.iteration(),
+        };
+        due || self.state.lambda.starting
+    }
+
+    /// The next iteration in which the inverse is refreshed, if not in this one.
+    fn next_refresh(&self) -> u64 {
+        match self.config().refresh {
+            RefreshRule::Periodic => self.setup.engine.next_refresh(self.iteration()),
+            RefreshRule::WhenStale => self.state.pace.due,
+        }
+    }
+
+    /// Whether this is one of the first iterations, which refresh each time.
+    fn begins(&self) -> bool {
+        self.iteration() <= self.config().curvature.initial_refreshes.max(1)
+    }
+
+    /// When the inverse is refreshed after this step.
+    fn pace(&self, report: &StepReport) -> RefreshPace {
+        self.state.pace.after(InverseUse {
+            iteration: self.iteration(),
+            refreshed: report.refreshed,
+            starting: self.state.lambda.starting || self.begins(),
+            alpha: report.alpha,
+            eigen: self.setup.engine.decomposes(),
+            longest: self.config().curvature.inverse_period,
+        })
     }
 }
 

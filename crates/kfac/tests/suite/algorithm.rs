@@ -64,7 +64,7 @@ fn momentum_on_a_quadratic_is_preconditioned_conjugate_gradients() {
     let batch = spec.batch(&Gaussian, 30, 2);
     // A poor preconditioner (few cases, gradients of the targets) leaves eight steps to take.
     let config = fixed_preconditioner().map_curvature(|c| {
-        c.with_statistics_fraction(0.2)
+        c.with_statistics_fraction(Some(0.2))
             .with_subsets(Subsets::First)
             .with_fisher(FisherEstimate::Empirical)
     });

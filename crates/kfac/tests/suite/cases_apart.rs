@@ -116,8 +116,10 @@ fn the_order_of_a_batchs_cases_means_nothing() {
         let targets: Vec<i64> = targets.collect();
         let targets =
             Tensor::<1, burn::tensor::Int>::from_data(targets.as_slice(), &inputs.device());
-        let config = KfacConfig::new()
-            .map_curvature(|c| c.with_subsets(subsets).with_statistics_fraction(fraction));
+        let config = KfacConfig::new().map_curvature(|c| {
+            c.with_subsets(subsets)
+                .with_statistics_fraction(Some(fraction))
+        });
         let mut optimizer = config.init(&model, Categorical, &inputs).unwrap();
         let batch = Batch::new(inputs, targets);
         optimizer.step(&mut model.clone(), &batch).unwrap();
@@ -400,7 +402,9 @@ fn lambda_stays_at_an_optimum_and_learns_anew() {
         Batch::new(inputs.clone(), targets)
     };
     let (fitted, new) = (of(&model), of(&TwoLayers::new([5, 4, 3], 7)));
-    let config = KfacConfig::new().with_l2(0.0).with_model_fraction(1.0);
+    let config = KfacConfig::new()
+        .with_l2(0.0)
+        .with_model_fraction(Some(1.0));
     let mut optimizer = config.init(&model, Gaussian, &inputs).unwrap();
     let initial = optimizer.lambda();
     let mut trained = model.clone();

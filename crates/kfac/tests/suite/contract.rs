@@ -17,7 +17,7 @@ fn config(method: InverseMethod) -> KfacConfig {
     KfacConfig::paper()
         .map_curvature(|c| c.with_inverse_method(method))
         .with_initial_lambda(0.1)
-        .map_curvature(|c| c.with_statistics_fraction(0.5).with_inverse_period(4))
+        .map_curvature(|c| c.with_statistics_fraction(Some(0.5)).with_inverse_period(4))
         .with_gamma_period(4)
         .with_lambda_period(2)
 }

@@ -273,7 +273,7 @@ fn all_faults_of_a_configuration_are_named_at_once() {
         .with_l2(-1.0)
         .with_initial_lambda(0.0)
         .with_gamma_period(7)
-        .map_curvature(|c| c.with_statistics_fraction(2.0));
+        .map_curvature(|c| c.with_statistics_fraction(Some(2.0)));
     let inputs = batch(CASES, 1.0, DType::F32).inputs;
     let error = config
         .init(&mlp(DType::F32), Gaussian, &inputs)
@@ -378,7 +378,7 @@ fn a_step_into_an_infinite_objective_is_rejected() {
     let mut model = mlp(dtype);
     let config = config().with_initial_lambda(1e-3).map_curvature(|c| {
         c.with_fisher(FisherEstimate::Exact)
-            .with_statistics_fraction(1.0)
+            .with_statistics_fraction(Some(1.0))
     });
     // All outputs are below 1 at first; the targets are far beyond the wall.
     let mut optimizer = config
@@ -424,7 +424,7 @@ fn unguarded() -> KfacConfig {
     let config = config().with_initial_lambda(1e-3).with_lambda_period(100);
     config.map_curvature(|c| {
         c.with_fisher(FisherEstimate::Exact)
-            .with_statistics_fraction(1.0)
+            .with_statistics_fraction(Some(1.0))
     })
 }
 
@@ -522,7 +522,7 @@ impl Network for Panicking {
 fn a_panic_on_a_thread_of_work_leaves_no_trace() {
     // Parts of two cases, each on a thread.
     let config = config().map_curvature(|curvature| {
-        let curvature = curvature.with_statistics_fraction(1.0);
+        let curvature = curvature.with_statistics_fraction(Some(1.0));
         curvature.with_chunk_size(2)
     });
     let trained = |panics: bool| {

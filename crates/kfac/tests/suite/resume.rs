@@ -31,7 +31,7 @@ fn config() -> KfacConfig {
         .with_averaging(IterateAveraging::From { start: 3, cap: 0.9 })
         .map_curvature(|curvature| {
             curvature
-                .with_statistics_fraction(0.5)
+                .with_statistics_fraction(Some(0.5))
                 .with_inverse_period(8)
         })
 }

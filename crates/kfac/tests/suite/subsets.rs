@@ -85,7 +85,9 @@ fn assert_chunks<L: PredictiveDistribution + Clone>(loss: &L, fisher: FisherEsti
         let mut model = SPEC.model(1);
         let config =
             exact_config().map_curvature(|c| c.with_fisher(fisher).with_chunk_size(chunk_size));
-        let config = config.with_model_fraction(0.65).with_model_min_cases(0);
+        let config = config
+            .with_model_fraction(Some(0.65))
+            .with_model_min_cases(0);
         let (optimizer, reports) = run(&config, loss.clone(), &mut model, &batch, 5);
         (
             column(&optimizer.layers().parameters(&model)),
@@ -182,10 +184,10 @@ fn the_first_cases_are_the_subsets_where_that_is_asked_for() {
     ] {
         let config = exact_config()
             .map_curvature(|c| {
-                c.with_statistics_fraction(fraction)
+                c.with_statistics_fraction(Some(fraction))
                     .with_subsets(Subsets::First)
             })
-            .with_model_fraction(fraction)
+            .with_model_fraction(Some(fraction))
             .with_model_min_cases(at_least);
         let (report, curvatures, rows, factor) = subset_step(&config);
         let head = rows.submatrix(0, 0, s1, rows.ncols()).to_owned();

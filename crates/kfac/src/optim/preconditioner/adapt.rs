@@ -110,8 +110,7 @@ impl<L> Preconditioner<L> {
         L: Loss<M::Output, T>,
     {
         let share = Share {
-            fraction: self.config.curvature.statistics_fraction,
-            at_least: 1,
+            size: self.engine.statistics_share(1),
             number: self.state.observations,
         };
         let metric = Metric {
@@ -124,6 +123,6 @@ impl<L> Preconditioner<L> {
         };
         let subset = self.engine.subset(batch, share);
         let fisher = metric.gram(&subset, std::slice::from_ref(step))?;
-        Ok(fisher[(0, 0)] + self.state.lambda.lambda * step.dot(step))
+        Ok(fisher.products[(0, 0)] + self.state.lambda.lambda * step.dot(step))
     }
 }

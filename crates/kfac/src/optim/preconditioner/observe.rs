@@ -205,6 +205,7 @@ impl<L> Preconditioner<L> {
         };
         let mut watch = Stopwatch::start();
         let point = RefreshPoint {
+            next: self.engine.next_refresh(observation.number),
             iteration: observation.number,
             refreshes: observation.refreshes,
             candidates: &|_| vec![observation.gamma],

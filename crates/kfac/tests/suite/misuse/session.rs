@@ -250,7 +250,7 @@ fn curvature(draw: &mut Draw, config: CurvatureConfig) -> CurvatureConfig {
         .with_weight_sharing(draw.of(&[WeightSharing::Expand, WeightSharing::Reduce]))
         .with_scale_shift(draw.of(&[ScaleShiftBlock::Diagonal, ScaleShiftBlock::Full]))
         .with_subsets(draw.of(&[Subsets::Spread, Subsets::First]))
-        .with_statistics_fraction(draw.setting(0.5))
+        .with_statistics_fraction(Some(draw.setting(0.5)))
         .with_statistics_cap(draw.setting(0.95))
         .with_initial_refreshes(draw.count(&[0, 1, 3]))
         .with_refresh_timing(draw.of(&[RefreshTiming::Ahead, RefreshTiming::AtOnce]))
@@ -295,7 +295,7 @@ fn kfac_config(draw: &mut Draw) -> KfacConfig {
         .with_lambda_period(draw.count(&[period]))
         .with_gamma_decay(draw.setting(0.9))
         .with_gamma_period(draw.count(&[gamma_period]))
-        .with_model_fraction(draw.setting(0.25))
+        .with_model_fraction(Some(draw.setting(0.25)))
         .with_momentum(draw.of(&[Momentum::Adaptive, Momentum::None]))
         .with_derivatives(draw.of(&[
             DirectionalDerivatives::Automatic,

@@ -43,7 +43,7 @@ fn curvature(settings: CurvatureConfig, random: &mut impl Rng) -> CurvatureConfi
     let settings = settings
         .with_inverse_period(any(&[2, 5, 8], random))
         .with_statistics_period(1)
-        .with_statistics_fraction(any(&[0.3, 1.0], random))
+        .with_statistics_fraction(Some(any(&[0.3, 1.0], random)))
         .with_refresh_timing(any(&[RefreshTiming::Ahead, RefreshTiming::AtOnce], random))
         .with_weight_sharing(any(&[WeightSharing::Expand, WeightSharing::Reduce], random))
         .with_scale_shift(any(

@@ -11,10 +11,10 @@ pub(crate) fn exact_config() -> KfacConfig {
     KfacConfig::paper()
         .with_l2(0.01)
         .with_initial_lambda(0.5)
-        .with_model_fraction(1.0)
+        .with_model_fraction(Some(1.0))
         .map_curvature(|curvature| {
             curvature
-                .with_statistics_fraction(1.0)
+                .with_statistics_fraction(Some(1.0))
                 .with_fisher(FisherEstimate::Exact)
         })
 }
