@@ -68,8 +68,8 @@ pub struct CurvatureConfig {
     pub coverage: CoveragePolicy,
     /// `τ₁`, the part of the batch that the factors are estimated from (section 5, 8): in (0, 1]. The paper has 1/8.
     ///
-    /// Default `None`: as many cases as give the running averages five of them for each dimension of the largest factor,
-    /// each position of a case counted, and at least 32. More cost time and make the factors less noisy.
+    /// Default `None`: as many cases as give the running averages two and a half of them for each dimension of the largest
+    /// factor, each position of a case counted, and at least 32. More cost time and make the factors less noisy.
     #[config(default = "None")]
     pub statistics_fraction: Option<f64>,
     /// Which cases of the batch these are, and those of the quadratic model. Default: spread over the batch.
