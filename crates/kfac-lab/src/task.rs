@@ -247,26 +247,10 @@ fn autoencoder(encoder: &[usize]) -> Architecture {
     }
 }
 
-/// The batches of K-FAC for a network whose widest layer has `widest` units: half as many cases at first,
-/// all of them in iteration 500.
-///
-/// Applying the inverse costs as much as the passes over about so many cases: fewer save little time, and
-/// more would make the first steps, which need no precision, dearer.
-fn growing(widest: usize) -> BatchSchedule {
-    BatchSchedule::Exponential {
-        initial: widest.div_ceil(2),
-        full_at: 500,
-    }
-}
-
 impl Task {
     /// The task of a name.
     pub fn new(name: TaskName) -> Self {
         let architecture = architecture(name);
-        let widest = match &architecture {
-            Architecture::Dense { widths, .. } => widths.iter().copied().max().unwrap_or_default(),
-            Architecture::LeNet | Architecture::Encoder | Architecture::ResNet => 0,
-        };
         let base = Self {
             name,
             architecture,
@@ -274,7 +258,7 @@ impl Task {
             targets: Targets::Inputs,
             l2: 1e-5,
             initial_lambda: 150.0,
-            schedule: growing(widest),
+            schedule: BatchSchedule::Automatic,
             first_order_batch: 500,
             iterations: 200,
         };
@@ -294,10 +278,6 @@ impl Task {
             },
             TaskName::Digits => base.classifying(),
             TaskName::DigitsAutoencoder => Self {
-                schedule: BatchSchedule::Exponential {
-                    initial: 250,
-                    full_at: 200,
-                },
                 first_order_batch: 50,
                 iterations: 400,
                 ..base
@@ -316,10 +296,6 @@ impl Task {
             loss: Loss::Categorical,
             targets: Targets::Classes,
             initial_lambda: 1.0,
-            schedule: BatchSchedule::Exponential {
-                initial: 250,
-                full_at: 100,
-            },
             first_order_batch: 50,
             ..self
         }

@@ -25,8 +25,11 @@ const FIRST: f64 = 1.4;
 /// fifth longer.
 const MORE: f64 = 6.0;
 
+/// More cases than any set has.
+const ALL: f64 = 1e12;
+
 /// Cases that a first batch has at least: fewer tell too little of the curvature.
-const FEWEST: f64 = 128.0;
+const FEWEST: f64 = 256.0;
 
 /// How large batches are, and why.
 ///
@@ -99,9 +102,9 @@ impl BatchGrowth {
         match self.noise {
             None => self.cases,
             Some([variance, signal]) if signal > 0.0 => {
-                MORE * (self.fixed_cost * variance / signal).sqrt()
+                ALL.min(MORE * (self.fixed_cost * variance / signal).sqrt())
             }
-            Some(_) => f64::INFINITY,
+            Some(_) => ALL,
         }
     }
 

@@ -63,21 +63,25 @@ impl BatchSchedule {
 mod tests {
     use super::*;
 
+    fn size(schedule: BatchSchedule, iteration: u64, total: usize) -> usize {
+        schedule.batch_size(iteration, total).unwrap()
+    }
+
     #[test]
     fn the_papers_schedule_starts_at_1000_and_ends_at_all() {
         for total in [20_000, 60_000, 103_500] {
-            assert_eq!(BatchSchedule::PAPER.batch_size(1, total), 1000);
-            assert_eq!(BatchSchedule::PAPER.batch_size(500, total), total);
-            assert_eq!(BatchSchedule::PAPER.batch_size(9999, total), total);
+            assert_eq!(size(BatchSchedule::PAPER, 1, total), 1000);
+            assert_eq!(size(BatchSchedule::PAPER, 500, total), total);
+            assert_eq!(size(BatchSchedule::PAPER, 9999, total), total);
         }
         // Sizes of the authors' code on MNIST, whose schedule has the same formula.
-        assert_eq!(BatchSchedule::PAPER.batch_size(300, 60_000), 11_626);
+        assert_eq!(size(BatchSchedule::PAPER, 300, 60_000), 11_626);
     }
 
     #[test]
     fn sizes_grow_and_stay_within_the_set() {
         let sizes: Vec<_> = (1..600)
-            .map(|k| BatchSchedule::PAPER.batch_size(k, 20_000))
+            .map(|k| size(BatchSchedule::PAPER, k, 20_000))
             .collect();
         assert!(sizes.is_sorted());
         assert!(sizes.iter().all(|&m| (1000..=20_000).contains(&m)));
@@ -85,13 +89,14 @@ mod tests {
 
     #[test]
     fn small_sets_are_used_whole() {
-        assert_eq!(BatchSchedule::PAPER.batch_size(1, 500), 500);
-        assert_eq!(BatchSchedule::PAPER.batch_size(1, 1000), 1000);
-        assert_eq!(BatchSchedule::Fixed { cases: 64 }.batch_size(3, 50), 50);
+        assert_eq!(size(BatchSchedule::PAPER, 1, 500), 500);
+        assert_eq!(size(BatchSchedule::PAPER, 1, 1000), 1000);
+        assert_eq!(size(BatchSchedule::Fixed { cases: 64 }, 3, 50), 50);
         let immediate = BatchSchedule::Exponential {
             initial: 10,
             full_at: 1,
         };
-        assert_eq!(immediate.batch_size(1, 50), 50);
+        assert_eq!(size(immediate, 1, 50), 50);
+        assert_eq!(BatchSchedule::Automatic.batch_size(1, 50), None);
     }
 }

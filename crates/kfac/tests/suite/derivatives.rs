@@ -78,8 +78,8 @@ fn the_objective_is_the_mean_loss_plus_the_penalty() {
     assert_near("h", value.unwrap(), loss + penalty, ROUNDING);
 }
 
-/// Exact and differenced derivatives along two directions; `scales` multiply the layers' weights.
-fn derivatives(dtype: DType, scales: &[f64]) -> [Vec<Mat<f64>>; 2] {
+/// Exact, central and one-sided derivatives along two directions; `scales` multiply the layers' weights.
+fn derivatives(dtype: DType, scales: &[f64]) -> [Vec<Mat<f64>>; 3] {
     let model = SPEC.model_in(dtype, 4);
     let inputs = SPEC.batch(&Gaussian, 6, 5).inputs.cast(dtype);
     let layers = layers_of(&model, &inputs);
@@ -106,6 +106,7 @@ fn derivatives(dtype: DType, scales: &[f64]) -> [Vec<Mat<f64>>; 2] {
     [
         DirectionalDerivatives::Automatic,
         DirectionalDerivatives::CentralDifferences,
+        DirectionalDerivatives::OneSidedDifferences,
     ]
     .map(|method| {
         let jvp = directional_derivatives(&model, &layers, &inputs, &directions, method).unwrap();
@@ -114,14 +115,20 @@ fn derivatives(dtype: DType, scales: &[f64]) -> [Vec<Mat<f64>>; 2] {
 }
 
 fn assert_derivatives(dtype: DType, scales: &[f64], tolerance: f64) {
-    let [exact, differences] = derivatives(dtype, scales);
-    for (exact, difference) in exact.iter().zip(&differences) {
-        assert_close(
-            &format!("{dtype:?}, scales {scales:?}"),
-            difference,
-            exact,
-            tolerance,
-        );
+    let [exact, central, one_sided] = derivatives(dtype, scales);
+    // Rounding and curvature of one-sided differences, at the distance where both weigh the same, and where the outputs
+    // moved sixteen times as far.
+    let epsilon = if dtype == DType::F64 {
+        f64::EPSILON
+    } else {
+        f64::from(f32::EPSILON)
+    };
+    let differences = [(central, tolerance), (one_sided, 16.0 * epsilon.sqrt())];
+    for (differences, tolerance) in differences {
+        for (exact, difference) in exact.iter().zip(&differences) {
+            let what = format!("{dtype:?}, scales {scales:?}");
+            assert_close(&what, difference, exact, tolerance);
+        }
     }
 }
 

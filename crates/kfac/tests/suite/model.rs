@@ -174,10 +174,12 @@ fn the_setting_switches_the_exact_forward_mode_off() {
         second_step(&Gaussian, SPEC, &config).report.quadratic
     };
     let exact = step(DirectionalDerivatives::Automatic);
-    let differences = step(DirectionalDerivatives::CentralDifferences);
+    let differences = step(DirectionalDerivatives::OneSidedDifferences);
+    let central = step(DirectionalDerivatives::CentralDifferences);
     let missing = second_step(&Gaussian, SPEC.without_jvp(), &exact_config())
         .report
         .quadratic;
     assert_eq!(differences, missing);
     assert_ne!(exact, differences);
+    assert_ne!(central, differences);
 }
