@@ -226,8 +226,8 @@ pub(super) struct KfacArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Preset {
-    /// The paper's, but for the start (λ falls fast while it is far too large, from smaller batches) and for inverses
-    /// that are worked out ahead
+    /// The paper's, but for the start (λ falls fast while it is far too large), for inverses that are worked out ahead,
+    /// and for batches, subsets and refreshes that choose themselves
     Recommended,
     /// The settings of the paper's experiments
     Paper,

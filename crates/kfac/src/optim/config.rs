@@ -16,8 +16,8 @@ use crate::{
 /// The settings of [`Kfac`](super::Kfac).
 ///
 /// Nothing has to be tuned: the defaults of [`new`](KfacConfig::new) train deep autoencoders and
-/// classifiers alike. They are the paper's, but for how λ and γ start and when the inverse is worked out;
-/// [`paper`](KfacConfig::paper) has those too.
+/// classifiers alike. They are the paper's, but for how λ and γ start, when the inverse is worked out, and the sizes of
+/// batches and subsets, which choose themselves; [`paper`](KfacConfig::paper) has those too.
 ///
 /// # Example
 ///
@@ -155,7 +155,8 @@ pub enum DirectionalDerivatives {
 
 impl KfacConfig {
     /// The settings of the paper's experiments: λ follows [`LambdaAdaptation::LevenbergMarquardt`] from
-    /// the start, and the inverse is refreshed as [`RefreshTiming::AtOnce`] says.
+    /// the start, the inverse is refreshed periodically and as [`RefreshTiming::AtOnce`] says, and batches and subsets have
+    /// the paper's sizes.
     ///
     /// Deep autoencoders want the default `initial_lambda` of 150, classifiers about 1; an unsuitable
     /// value shows in the first dozens of iterations.
