@@ -77,8 +77,8 @@ pub struct GradientNoise {
 pub enum StepOutcome {
     /// The parameters moved by the step.
     Taken,
-    /// The objective after the step would not be finite, or would be out of all proportion: more than twice what it
-    /// is, and more than a hundredth of the first one above it. The parameters stay, λ grew, and the
+    /// The objective after the step would not be finite, or would be out of all proportion: more than three times
+    /// what it is, and more than a hundredth of the first one above it. The parameters stay, λ grew, and the
     /// next step starts without momentum. Noticed in the iterations that evaluate the objective after
     /// the step, every `lambda_period` and where the step is longer than a tenth of the parameters; in others the
     /// next step finds what is not finite, and takes this one back.

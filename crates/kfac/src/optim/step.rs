@@ -81,8 +81,9 @@ struct Judgement {
 /// A step that is longer than this part of the parameters is looked at before it is taken.
 const FAR: f64 = 0.1;
 
-/// A rise of the objective by more than its value, and by more than this part of the first one, is no step of training.
-const ASTRAY: f64 = 0.01;
+/// A rise of the objective to more than three times its value, by more than a hundredth of the first one, is no step of
+/// training: these are the rises in the value and in the first one.
+const ASTRAY: [f64; 2] = [2.0, 0.01];
 
 /// Where a step leads.
 pub(super) struct Advance<M> {
@@ -329,7 +330,8 @@ where
     fn leads_astray(&self, evidence: Evidence) -> bool {
         let rise = evidence.after - evidence.before;
         let first = self.state.first_objective.unwrap_or(evidence.before);
-        !evidence.after.is_finite() || rise > evidence.before.abs() && rise > ASTRAY * first.abs()
+        !evidence.after.is_finite()
+            || rise > ASTRAY[0] * evidence.before.abs() && rise > ASTRAY[1] * first.abs()
     }
 
     /// How noisy the gradient is, in the norm of the inverse that made the proposal.

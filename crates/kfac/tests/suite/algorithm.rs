@@ -1,6 +1,6 @@
 //! Does each step do what Algorithm 2 says: when, on which cases, and with which numbers?
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 use kfac::{
     Batch, FisherEstimate, Gaussian, InverseStructure, KfacConfig, LambdaAction, Momentum, Network,
@@ -299,6 +299,48 @@ fn lambda_follows_scripted_reduction_ratios() {
         assert_near("λ", optimizer.lambda(), 1e-12 * factor, ROUNDING);
         // The step is taken in any case, as in the released code.
         assert_ne!(before, bits(&model));
+    }
+}
+
+#[test]
+fn a_step_that_more_than_trebles_the_objective_is_not_taken() {
+    // Curvature and quadratic model see the first case alone, and the objective is nearly all that of the last, whose curvature
+    // is |x|² / 8 = 37.6: with λ = 10 the step is more than three times as long as to its minimum.
+    let spec = Spec::new(&[3, 2], Activation::Linear);
+    let like = spec.batch(&Gaussian, 1, 2).inputs;
+    let filled = |columns: usize, first: f64, last: f64| {
+        let values = (0..8 * columns).map(|at| if at < 7 * columns { first } else { last });
+        let data = TensorData::new(values.collect::<Vec<f64>>(), [8, columns]);
+        Tensor::<2>::from_data(data, (&like.device(), like.dtype()))
+    };
+    let batch = Batch::new(filled(3, 0.1, 10.0), filled(2, 0.0, 50.0));
+    for (lambda, outcome) in [(10.0, StepOutcome::Rejected), (200.0, StepOutcome::Taken)] {
+        let config = exact_config()
+            .with_l2(0.0)
+            .with_initial_lambda(lambda)
+            .with_lambda_period(1)
+            .with_gamma_max(None)
+            .with_model_fraction(Some(0.1))
+            .with_model_min_cases(0)
+            .map_curvature(|c| {
+                c.with_statistics_fraction(Some(0.1))
+                    .with_subsets(Subsets::First)
+            });
+        let mut model = spec.model(1);
+        let before = bits(&model);
+        let (_, reports) = run(&config, Gaussian, &mut model, &batch, 1);
+        let report = &reports[0];
+        assert_eq!(report.outcome, outcome, "{report:?}");
+        assert_eq!(before == bits(&model), outcome == StepOutcome::Rejected);
+        let rise = report.lambda.trial_objective.unwrap() / report.objective;
+        match outcome {
+            // Finite, and far from a hundred times what it was.
+            StepOutcome::Rejected => {
+                assert!(3.0 < rise && rise < 20.0, "{rise}");
+                assert_eq!(report.lambda.action, Some(LambdaAction::Increase));
+            }
+            StepOutcome::Taken => assert!(rise < 1.0, "{rise}"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use burn::{
 };
 use kfac::{
     Batch, CoveragePolicy, FisherEstimate, Gaussian, InitError, Kfac, KfacConfig, LambdaAction,
-    Network, StepError, StepOutcome, Subsets, Tape,
+    Network, StepError, StepOutcome, Tape,
 };
 
 use crate::support::{Change, GaussianWith, Normalised, host, randomised};
@@ -411,44 +411,6 @@ fn a_step_into_an_infinite_objective_is_rejected() {
     assert!(report.mu.is_none(), "momentum of a rejected step");
     assert_ne!(before, model_bits(&model));
     assert!(model_values(&model).iter().all(|value| value.is_finite()));
-}
-
-#[test]
-fn a_step_that_more_than_doubles_the_objective_is_rejected() {
-    // Curvature and quadratic model see the first case alone, which moves the weights little; the last one much.
-    let dtype = DType::F64;
-    let mut inputs = vec![0.01; CASES * INPUTS];
-    inputs[(CASES - 1) * INPUTS..].fill(1.0);
-    let inputs = plain(inputs, [CASES, INPUTS], dtype);
-    let batch = Batch::new(inputs, constant(CASES, OUTPUTS, 5.0, dtype));
-    let blind = |lambda: f64| {
-        let config = config().with_initial_lambda(lambda);
-        let config = config
-            .with_model_fraction(Some(0.1))
-            .with_model_min_cases(0);
-        config.map_curvature(|c| {
-            c.with_fisher(FisherEstimate::Exact)
-                .with_subsets(Subsets::First)
-                .with_statistics_fraction(Some(0.1))
-        })
-    };
-    for (lambda, outcome) in [(1e-2, StepOutcome::Rejected), (10.0, StepOutcome::Taken)] {
-        let mut model = mlp(dtype);
-        let before = model_bits(&model);
-        let mut optimizer = blind(lambda).init(&model, Gaussian, &batch.inputs).unwrap();
-        let report = optimizer.step(&mut model, &batch).unwrap();
-        assert_eq!(report.outcome, outcome, "{report:?}");
-        assert_eq!(
-            before == model_bits(&model),
-            outcome == StepOutcome::Rejected
-        );
-        if outcome == StepOutcome::Rejected {
-            // It is finite, and no more than a hundred times what it was.
-            let rise = report.lambda.trial_objective.unwrap() / report.objective;
-            assert!(2.0 < rise && rise < 100.0, "{rise}");
-            assert_eq!(report.lambda.action, Some(LambdaAction::Increase));
-        }
-    }
 }
 
 /// What a step on targets above one does not notice.

@@ -120,8 +120,8 @@ fn without_iterations_to_work_ahead_in_the_work_is_done_at_once() {
     let of = |timing| {
         let mut run = Run::new(
             &config(timing)
-                .map_curvature(|c| c.with_inverse_period(3))
-                .with_gamma_period(3)
+                .map_curvature(|c| c.with_inverse_period(1))
+                .with_gamma_period(1)
                 .map_curvature(|c| c.with_initial_refreshes(1)),
         );
         for _ in 0..9 {

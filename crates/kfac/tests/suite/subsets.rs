@@ -201,3 +201,55 @@ fn the_first_cases_are_the_subsets_where_that_is_asked_for() {
         assert_near(&format!("S₂ of {fraction}"), found, expected, ROUNDING);
     }
 }
+
+/// The cases of S₁ and S₂ in each of four steps with the default settings.
+fn chosen(spec: Spec<'_>, batch: &Batch<Tensor<2>>) -> Vec<[usize; 2]> {
+    let mut model = spec.model(1);
+    let (_, reports) = run(&KfacConfig::new(), Gaussian, &mut model, batch, 4);
+    let sizes = reports.iter().map(|r| [r.statistics_cases, r.model_cases]);
+    sizes.collect()
+}
+
+#[test]
+fn subsets_have_as_many_cases_as_they_need() {
+    // Where all cases are the same, the quadratic model needs no more than its least.
+    let same = |inputs: usize, cases: usize| {
+        let rows: Tensor<2> = Tensor::ones([cases, inputs], &burn::tensor::Device::flex());
+        let targets: Tensor<2> = Tensor::zeros([cases, 2], &burn::tensor::Device::flex());
+        let dtype = burn::tensor::DType::F64;
+        Batch::new(rows.cast(dtype), targets.cast(dtype))
+    };
+    assert!(
+        chosen(SPEC, &same(3, 600))
+            .iter()
+            .all(|sizes| *sizes == [32, 250])
+    );
+    // 2.5 · 1001 vectors in an average of 39 updates: 64.2.
+    let wide = Spec::new(&[1000, 2], Activation::Linear);
+    assert!(
+        chosen(wide, &same(1000, 300))
+            .iter()
+            .all(|sizes| *sizes == [65, 250])
+    );
+    // A batch is used whole where it has no more.
+    assert!(
+        chosen(SPEC, &same(3, 20))
+            .iter()
+            .all(|sizes| *sizes == [20, 20])
+    );
+
+    // One case of a hundred has nearly all of vᵀ F v: a spread of 99, which an error of a fifth divides by 0.04.
+    let uneven = same(3, 600);
+    let heavy: Vec<f64> = (0..1800)
+        .map(|at| if at % 300 < 3 { 100.0 } else { 0.01 })
+        .collect();
+    let data = burn::tensor::TensorData::new(heavy, [600, 3]);
+    let inputs = Tensor::from_data(
+        data,
+        (&burn::tensor::Device::flex(), burn::tensor::DType::F64),
+    );
+    let linear = Spec::new(&[3, 2], Activation::Linear);
+    let sizes = chosen(linear, &Batch::new(inputs, uneven.targets));
+    assert_eq!(sizes[0][1], 250);
+    assert_eq!(sizes[3][1], 600, "{sizes:?}");
+}
