@@ -84,13 +84,11 @@ impl<L> Engine<L> {
     }
 
     pub(crate) fn statistics_share(&self, at_least: usize) -> ShareSize {
-        match self.config.statistics_fraction {
-            Some(of_batch) => ShareSize::Fraction { of_batch, at_least },
-            None => {
-                let enough = enough_cases(self.layers(), self.config.statistics_cap);
-                ShareSize::Cases(enough.max(at_least))
-            }
+        if let Some(of_batch) = self.config.statistics_fraction {
+            return ShareSize::Fraction { of_batch, at_least };
         }
+        let enough = enough_cases(self.layers(), self.config.statistics_cap);
+        ShareSize::Cases(enough.max(at_least))
     }
 
     /// The subset of a batch.

@@ -144,18 +144,18 @@ mod tests {
         }
     }
 
-    fn noise(variance: f64, square: f64) -> Option<GradientNoise> {
-        Some(GradientNoise { variance, square })
+    fn noise(variance: f64, square: f64) -> GradientNoise {
+        GradientNoise { variance, square }
     }
 
     #[test]
     fn a_batch_grows_slowly_to_what_noise_and_signal_are_worth() {
         // V = 100 · 3, S = 1203 − 3: √(400 · 300 / 1200) = 10.
-        let quiet = growth().after(noise(3.0, 1203.0), 100);
+        let quiet = growth().after(Some(noise(3.0, 1203.0)), 100);
         assert!((quiet.wanted() - 10.0 * MORE).abs() < 1e-9);
         assert!((quiet.cases - 200.0).abs() < 1e-12);
         // V = 300, S = 3: 200 and MORE of it.
-        let mut noisy = growth().after(noise(3.0, 6.0), 100);
+        let mut noisy = growth().after(Some(noise(3.0, 6.0)), 100);
         assert!((noisy.cases - 202.0).abs() < 1e-9);
         for _ in 0..300 {
             noisy = noisy.after(None, 100);
@@ -166,11 +166,11 @@ mod tests {
     #[test]
     fn it_never_shrinks_and_ends_at_all_cases() {
         // The noise hides the signal.
-        let grown = growth().after(noise(3.0, 2.0), 100);
+        let grown = growth().after(Some(noise(3.0, 2.0)), 100);
         assert!((grown.cases - 202.0).abs() < 1e-9);
         let mut quiet = grown;
         for _ in 0..20 {
-            quiet = quiet.after(noise(1e-9, 1.0), 100);
+            quiet = quiet.after(Some(noise(1e-9, 1.0)), 100);
         }
         assert!(quiet.cases >= grown.cases);
         assert_eq!(grown.size(150), 150);
@@ -180,7 +180,10 @@ mod tests {
     #[test]
     fn nothing_grows_unmeasured_and_what_is_not_finite_tells_nothing() {
         assert_eq!(growth().after(None, 100), growth());
-        assert_eq!(growth().after(noise(f64::NAN, 1.0), 100), growth());
-        assert_eq!(growth().after(noise(1.0, f64::INFINITY), 100), growth());
+        assert_eq!(growth().after(Some(noise(f64::NAN, 1.0)), 100), growth());
+        assert_eq!(
+            growth().after(Some(noise(1.0, f64::INFINITY)), 100),
+            growth()
+        );
     }
 }

@@ -29,12 +29,10 @@ impl CaseSpread {
     /// The subset S₂: of a fraction that is set, otherwise with the error above.
     pub(super) fn share(self, config: &KfacConfig) -> ShareSize {
         let at_least = config.model_min_cases;
-        match config.model_fraction {
-            Some(of_batch) => ShareSize::Fraction { of_batch, at_least },
-            None => {
-                let needed = self.0.unwrap_or(0.0) / ERROR.powi(2);
-                ShareSize::Cases((needed.ceil() as usize).max(at_least))
-            }
+        if let Some(of_batch) = config.model_fraction {
+            return ShareSize::Fraction { of_batch, at_least };
         }
+        let needed = self.0.unwrap_or(0.0) / ERROR.powi(2);
+        ShareSize::Cases((needed.ceil() as usize).max(at_least))
     }
 }
