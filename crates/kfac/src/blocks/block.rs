@@ -213,7 +213,7 @@ pub enum InverseMethod {
 
 impl InverseMethod {
     /// The dampings of the two factors, where each factor is inverted on its own.
-    pub(super) fn of_factors(self, damping: ProductDamping) -> Option<[f64; 2]> {
+    pub(crate) fn of_factors(self, damping: ProductDamping) -> Option<[f64; 2]> {
         match (self, damping) {
             (
                 Self::Automatic | Self::Cholesky,

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::StepError;
+
 /// How λ, the damping of the quadratic model, goes on from step to step.
 ///
 /// The built-in rules are [`LevenbergMarquardt`](super::LevenbergMarquardt) (the paper's),
@@ -29,6 +31,15 @@ pub trait LambdaRule: Debug + Send + Sync {
 
     /// λ after a step that led to where the objective is not finite, and that was taken back.
     fn taken_back(&self, state: LambdaState) -> LambdaState;
+}
+
+/// Refuses what a rule of the user's own may have made of λ.
+pub(crate) fn check_lambda(lambda: f64) -> Result<(), StepError> {
+    if lambda.is_finite() && lambda >= 0.0 {
+        Ok(())
+    } else {
+        Err(StepError::Lambda { lambda })
+    }
 }
 
 /// λ, and whether it has settled.

@@ -12,6 +12,7 @@ mod tikhonov;
 pub use calibrated::Calibrated;
 pub use fixed::FixedLambda;
 pub use gamma::{GammaBounds, gamma_candidates};
+pub(crate) use lambda::check_lambda;
 pub use lambda::{Evidence, LambdaAction, LambdaRule, LambdaState, LambdaUpdate};
 pub use levenberg_marquardt::LevenbergMarquardt;
 pub(crate) use rule::check_damping;

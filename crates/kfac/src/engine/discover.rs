@@ -13,9 +13,9 @@ use super::{
     fault::{ConfigFault, InitError},
 };
 use crate::{
-    blocks::{Blocks, InverseMethod},
+    blocks::Blocks,
     capture::Network,
-    damping::{DampingRule, ProductDamping},
+    damping::DampingRule,
     error::StepError,
     inverse::InverseStructure,
     network::{Cases, FrozenLater, Layer, Layers, ParameterTable},
@@ -141,13 +141,11 @@ impl<L> Engine<L> {
 
     /// Whether a refresh decomposes factors into eigenvalues and eigenvectors.
     pub(crate) fn decomposes(&self) -> bool {
-        match self.config.inverse_method {
-            InverseMethod::Eigen => true,
-            InverseMethod::Cholesky => false,
-            InverseMethod::Automatic => {
-                matches!(self.rule.product(1.0, 1.0), ProductDamping::Exact(_))
-            }
-        }
+        let factors = self
+            .config
+            .inverse_method
+            .of_factors(self.rule.product(1.0, 1.0));
+        factors.is_none()
     }
 
     /// Whether a batch is taken into the statistics in a call: an inverse is made from fresh ones.
@@ -155,9 +153,13 @@ impl<L> Engine<L> {
         refreshes || self.due(call, self.config.statistics_period)
     }
 
+    /// Whether a call is one of the first, which all refresh the inverse.
+    pub(crate) fn begins(&self, call: u64) -> bool {
+        call <= self.config.initial_refreshes.max(1)
+    }
+
     fn due(&self, call: u64, period: u64) -> bool {
-        let first = call <= self.config.initial_refreshes.max(1);
-        first || call.saturating_sub(self.origin).is_multiple_of(period)
+        self.begins(call) || call.saturating_sub(self.origin).is_multiple_of(period)
     }
 }
 

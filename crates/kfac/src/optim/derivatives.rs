@@ -121,19 +121,22 @@ impl<'a, M: Network> Start<'a, M> {
         let probe = aim * (1.0 + self.parameter_norm) / length;
         let first = self.one_sided(direction, probe);
         let rate = host::norm(&first);
+        // The distance at which the outputs move by a part of their size, and the farthest.
+        let bounds = |aim: f64| {
+            let farthest = aim * FARTHEST * (1.0 + self.parameter_norm) / length;
+            [aim * self.output_norm / rate, farthest]
+        };
         if method != DirectionalDerivatives::CentralDifferences {
             let movement = probe * rate / (aim * self.output_norm);
             if (1.0 / NEAR..=NEAR * NEAR).contains(&movement) {
                 return first;
             }
-            let ideal = aim * self.output_norm / rate;
-            if ideal <= aim * FARTHEST * (1.0 + self.parameter_norm) / length && ideal > 0.0 {
+            let [ideal, most] = bounds(aim);
+            if ideal <= most && ideal > 0.0 {
                 return self.one_sided(direction, ideal);
             }
         }
-        let aim = self.epsilon.cbrt();
-        let ideal = aim * self.output_norm / rate;
-        let most = aim * FARTHEST * (1.0 + self.parameter_norm) / length;
+        let [ideal, most] = bounds(self.epsilon.cbrt());
         let distance = if ideal.is_finite() && ideal > 0.0 {
             ideal.min(most)
         } else {

@@ -1,5 +1,7 @@
 //! How many cases the quadratic model uses (section 8): as many as its entries need.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::KfacConfig;
 use crate::engine::ShareSize;
 
@@ -11,8 +13,14 @@ const ERROR: f64 = 0.2;
 const PAST: f64 = 0.95;
 
 /// How much `vᵀ F v` differs between cases: the largest, over the directions `v`, of its variance in its squared mean.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct CaseSpread(pub(super) Option<f64>);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct CaseSpread(Option<f64>);
+
+/// `S₂`, and how much its cases differ.
+pub(super) struct ModelSample {
+    pub(super) cases: usize,
+    pub(super) spread: f64,
+}
 
 impl CaseSpread {
     /// The average with another one taken in.

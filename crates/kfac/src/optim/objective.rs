@@ -49,6 +49,17 @@ pub(super) struct Descent {
     pub(super) halves: Option<HalvesDifference>,
 }
 
+impl Descent {
+    /// Of the batch as a whole.
+    pub(super) fn whole((value, gradient): (f64, ParameterVector)) -> Self {
+        Self {
+            value,
+            gradient,
+            halves: None,
+        }
+    }
+}
+
 /// The difference of the mean gradients of two parts of a batch.
 pub(super) struct HalvesDifference {
     pub(super) difference: ParameterVector,
@@ -381,12 +392,7 @@ impl<M: Network, T: Cases, O: Objective<M, T>> StepObjective<M, T> for OwnObject
         parameters: &ParameterVector,
         batch: &Batch<M::Input, T>,
     ) -> Result<Descent, StepError> {
-        let (value, gradient) = self.gradient(model, parameters, batch)?;
-        Ok(Descent {
-            value,
-            gradient,
-            halves: None,
-        })
+        self.gradient(model, parameters, batch).map(Descent::whole)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     quadratic_model::{QuadraticModel, StepScale, Subspace},
-    report::GammaCandidate,
+    report::{GammaCandidate, QuadraticReport},
 };
 use crate::{inverse::DampedInverse, network::ParameterVector};
 
@@ -64,4 +64,20 @@ pub(super) fn choose(
         model_change,
         candidates,
     })
+}
+
+impl Choice {
+    pub(super) fn quadratic(&self) -> QuadraticReport {
+        let model = &self.model;
+        let momentum = model.slopes.len() > 1;
+        let entry = |i: usize, j: usize| momentum.then(|| model.curvature[(i, j)]);
+        QuadraticReport {
+            model_change: self.model_change,
+            proposal_proposal: model.curvature[(0, 0)],
+            proposal_previous: entry(0, 1),
+            previous_previous: entry(1, 1),
+            slope_proposal: model.slopes[0],
+            slope_previous: model.slopes.get(1).copied(),
+        }
+    }
 }

@@ -78,12 +78,12 @@ impl Subspace {
     pub(super) fn new(
         directions: &[ParameterVector],
         gradient: &ParameterVector,
-        fisher: &Mat<f64>,
+        fisher: Mat<f64>,
     ) -> Self {
         let gram = symmetric(directions.len(), |i, j| directions[i].dot(&directions[j]));
         let slopes = directions.iter().map(|v| gradient.dot(v)).collect();
         Self {
-            fisher: fisher.clone(),
+            fisher,
             gram,
             slopes,
         }
@@ -174,13 +174,21 @@ impl Gram {
 
     /// Of the sums over cases of rows `Bᵀ J v_i`, so many a case.
     fn of(rows: &[Tensor<2>], cases: usize) -> Self {
-        let product = |i: usize, j: usize| host::sum(rows[i].clone() * rows[j].clone());
+        let product = |i: usize, j: usize| rows[i].clone() * rows[j].clone();
+        let norms: Vec<Vec<f64>> = (0..rows.len())
+            .map(|i| host::to_vec(&product(i, i).sum_dim(1)))
+            .collect();
+        let entry = |i: usize, j: usize| {
+            if i == j {
+                norms[i].iter().sum()
+            } else {
+                host::sum(product(i, j))
+            }
+        };
+        let squares = norms.iter().map(|norms| squares_by_case(norms, cases));
         Self {
-            products: symmetric(rows.len(), product),
-            squares: rows
-                .iter()
-                .map(|rows| squares_by_case(rows, cases))
-                .collect(),
+            products: symmetric(rows.len(), entry),
+            squares: squares.collect(),
         }
     }
 
@@ -208,12 +216,13 @@ impl Gram {
     }
 }
 
-/// The sum over cases of the square of what their rows have as squared norms.
-fn squares_by_case(rows: &Tensor<2>, cases: usize) -> f64 {
-    let of_rows: Vec<f64> = host::to_vec(&rows.clone().square().sum_dim(1));
-    let of_case = of_rows.len() / cases.max(1);
-    let of_cases = of_rows.chunks(of_case.max(1));
-    of_cases.map(|rows| rows.iter().sum::<f64>().powi(2)).sum()
+/// The sum over cases of the square of what their rows have as squared norms together.
+fn squares_by_case(norms: &[f64], cases: usize) -> f64 {
+    let of_case = norms.len() / cases.max(1);
+    let of_cases = norms.chunks(of_case.max(1));
+    of_cases
+        .map(|norms| norms.iter().sum::<f64>().powi(2))
+        .sum()
 }
 
 fn symmetric(n: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {

@@ -6,7 +6,6 @@ use super::{
     averaging::{Iterate, IterateAverage},
     config::KfacConfig,
     kfac::Kfac,
-    model_cases::CaseSpread,
     state::State,
 };
 use crate::{
@@ -76,7 +75,7 @@ impl<L> Kfac<L> {
             origins: record.json("origins")?,
             average: IterateAverage::restore(self.config().averaging, average),
             growth: record.json("growth")?,
-            spread: CaseSpread(record.number("spread").ok()),
+            spread: record.json("spread")?,
             pace: record.json("pace")?,
             first_objective: record.number("first_objective").ok(),
         })
@@ -89,15 +88,12 @@ impl State {
             .with_number("iteration", self.iteration as f64)
             .with_number("gamma", self.gamma)
             .with_json("growth", &self.growth)
+            .with_json("spread", &self.spread)
             .with_json("pace", &self.pace)
             .with_json("origins", &self.origins);
         let record = self.lambda.entered(record);
         let record = match self.first_objective {
             Some(objective) => record.with_number("first_objective", objective),
-            None => record,
-        };
-        let record = match self.spread.0 {
-            Some(spread) => record.with_number("spread", spread),
             None => record,
         };
         let step = self.previous_step.iter();

@@ -4,11 +4,12 @@ use super::{
     averaging::Iterate,
     batch_growth::BatchGrowth,
     config::{KfacConfig, Momentum},
+    model_cases::ModelSample,
     objective::{Descent, StepObjective},
     proposal::{Choice, Proposal, choose},
     quadratic_model::{Metric, Subspace},
     refresh_pace::{InverseUse, RefreshPace, RefreshRule},
-    report::{GradientNoise, LambdaReport, PhaseTimes, QuadraticReport, StepOutcome, StepReport},
+    report::{GradientNoise, LambdaReport, PhaseTimes, StepOutcome, StepReport},
     schedule::BatchSchedule,
     setup::Setup,
     state::State,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     capture::Network,
     clock::Stopwatch,
-    damping::{Evidence, LambdaUpdate},
+    damping::{Evidence, LambdaUpdate, check_lambda},
     engine::{
         EngineState, Normalisation, Observation, Observed, Reach, Refresh, RefreshAhead,
         RefreshPoint, Sample, Share,
@@ -65,12 +66,6 @@ struct Sampled {
     noise: Option<GradientNoise>,
 }
 
-/// `S₂`, and how much its cases differ.
-struct ModelSample {
-    cases: usize,
-    spread: f64,
-}
-
 /// λ after the step, and what it was judged by.
 struct Judgement {
     update: LambdaUpdate,
@@ -81,9 +76,11 @@ struct Judgement {
 /// A step that is longer than this part of the parameters is looked at before it is taken.
 const FAR: f64 = 0.1;
 
-/// A rise of the objective to more than three times its value, by more than a hundredth of the first one, is no step of
-/// training: these are the rises in the value and in the first one.
-const ASTRAY: [f64; 2] = [2.0, 0.01];
+/// A rise of the objective by more than twice its value, and by more than a part of the first one, is no step of training.
+const ASTRAY: f64 = 2.0;
+
+/// That part.
+const ASTRAY_OF_FIRST: f64 = 0.01;
 
 /// Where a step leads.
 pub(super) struct Advance<M> {
@@ -110,12 +107,7 @@ where
             self.objective
                 .gradient_by_halves(self.model, &start, self.batch)?
         } else {
-            let (value, gradient) = self.objective.gradient(self.model, &start, self.batch)?;
-            Descent {
-                value,
-                gradient,
-                halves: None,
-            }
+            Descent::whole(self.objective.gradient(self.model, &start, self.batch)?)
         };
         times.gradient = watch.lap();
         let (mut engine, observed) = self.observe()?;
@@ -248,18 +240,18 @@ where
             chunk_size: self.setup.engine.chunk_size,
         };
         let fisher = metric.gram(&subset, &directions)?;
-        let subspace = Subspace::new(&directions, gradient, &fisher.products);
+        let sample = ModelSample {
+            cases: subset.len(),
+            spread: fisher.spread(),
+        };
+        let subspace = Subspace::new(&directions, gradient, fisher.products);
         let damping = self.state.lambda.lambda + config.l2;
         let choice = choose(proposals, &subspace, previous.is_some(), damping);
         let choice = choice.ok_or(StepError::NonFinite {
             quantity: Quantity::Proposal,
             layer: None,
-        })?;
-        let sample = ModelSample {
-            cases: subset.len(),
-            spread: fisher.spread(),
-        };
-        Ok((choice, sample))
+        });
+        Ok((choice?, sample))
     }
 
     fn momentum_direction(&self) -> Option<&ParameterVector> {
@@ -331,7 +323,7 @@ where
         let rise = evidence.after - evidence.before;
         let first = self.state.first_objective.unwrap_or(evidence.before);
         !evidence.after.is_finite()
-            || rise > ASTRAY[0] * evidence.before.abs() && rise > ASTRAY[1] * first.abs()
+            || rise > ASTRAY * evidence.before.abs() && rise > ASTRAY_OF_FIRST * first.abs()
     }
 
     /// How noisy the gradient is, in the norm of the inverse that made the proposal.
@@ -464,7 +456,10 @@ where
     fn refreshes(&self) -> bool {
         let due = match self.config().refresh {
             RefreshRule::Periodic => self.setup.engine.refreshes(self.iteration()),
-            RefreshRule::WhenStale => self.begins() || self.state.pace.due <= self.iteration(),
+            RefreshRule::WhenStale => {
+                self.setup.engine.begins(self.iteration())
+                    || self.state.pace.due <= self.iteration()
+            }
         };
         due || self.state.lambda.starting
     }
@@ -477,30 +472,16 @@ where
         }
     }
 
-    /// Whether this is one of the first iterations, which refresh each time.
-    fn begins(&self) -> bool {
-        self.iteration() <= self.config().curvature.initial_refreshes.max(1)
-    }
-
     /// When the inverse is refreshed after this step.
     fn pace(&self, report: &StepReport) -> RefreshPace {
         self.state.pace.after(InverseUse {
             iteration: self.iteration(),
             refreshed: report.refreshed,
-            starting: self.state.lambda.starting || self.begins(),
+            starting: self.state.lambda.starting || self.setup.engine.begins(self.iteration()),
             alpha: report.alpha,
             eigen: self.setup.engine.decomposes(),
             longest: self.config().curvature.inverse_period,
         })
-    }
-}
-
-/// Refuses what a rule of the user's own may have made of λ.
-pub(super) fn check_lambda(lambda: f64) -> Result<(), StepError> {
-    if lambda.is_finite() && lambda >= 0.0 {
-        Ok(())
-    } else {
-        Err(StepError::Lambda { lambda })
     }
 }
 
@@ -513,22 +494,6 @@ impl Judgement {
             reduction_ratio: self.evidence.map(|evidence| evidence.reduction_ratio()),
             action: self.update.action,
             calibrated: self.update.state.starting,
-        }
-    }
-}
-
-impl Choice {
-    fn quadratic(&self) -> QuadraticReport {
-        let model = &self.model;
-        let momentum = model.slopes.len() > 1;
-        let entry = |i: usize, j: usize| momentum.then(|| model.curvature[(i, j)]);
-        QuadraticReport {
-            model_change: self.model_change,
-            proposal_proposal: model.curvature[(0, 0)],
-            proposal_previous: entry(0, 1),
-            previous_previous: entry(1, 1),
-            slope_proposal: model.slopes[0],
-            slope_previous: model.slopes.get(1).copied(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Preconditioner;
 use crate::{
     capture::Network,
-    damping::Evidence,
+    damping::{Evidence, check_lambda},
     engine::Share,
     error::StepError,
     linalg::host,
@@ -11,7 +11,7 @@ use crate::{
     network::{Batch, Cases, ParameterVector},
     optim::{
         config::DirectionalDerivatives, noise::repeats, objective::MeanLoss,
-        quadratic_model::Metric, report::LambdaReport, step::check_lambda,
+        quadratic_model::Metric, report::LambdaReport,
     },
 };
 

@@ -7,14 +7,14 @@ use crate::{
     capture::Network,
     clock::Stopwatch,
     curvature::FisherEstimate,
-    damping::LambdaState,
+    damping::{LambdaState, check_lambda},
     engine::{
         Gathering, Normalisation, Observation, Observed, Reach, Refresh, RefreshPoint, Sample,
     },
     error::StepError,
     loss::{Likelihood, Loss},
     network::{Batch, Cases, check_batch},
-    optim::{report::PhaseTimes, step::check_lambda},
+    optim::report::PhaseTimes,
 };
 
 /// So many cases, of whose targets nothing is known.
