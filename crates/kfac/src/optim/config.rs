@@ -149,7 +149,7 @@ pub enum DirectionalDerivatives {
     /// One-sided differences, also where the network has an exact method.
     OneSidedDifferences,
     /// Central differences, also where the network has an exact method: a tenth of the error of one-sided ones in
-    /// `f32`, for two and a half times their cost.
+    /// `f32`, for more than twice their cost.
     CentralDifferences,
 }
 
