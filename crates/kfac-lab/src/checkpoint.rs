@@ -141,7 +141,7 @@ impl Checkpoints {
     }
 
     /// Those of a run that goes on from the one of an iteration: later ones were not whole, and are set aside as
-    /// `N.damaged`; what was never finished is removed.
+    /// `N.damaged`; what was never finished is removed, and so is what the writer, had it not been killed, would have.
     ///
     /// # Errors
     /// Where that cannot be.
@@ -155,7 +155,7 @@ impl Checkpoints {
             let _ = fs::remove_dir_all(&aside);
             fs::rename(new.folder.join(later.to_string()), aside).with_context(cannot)?;
         }
-        files::remove_unfinished(&new.folder).with_context(cannot)?;
+        clear(&new.folder, plan.keep)?;
         Ok(Self {
             last: Some(iteration),
             ..new

@@ -272,6 +272,9 @@ fn what_is_no_checkpoint_of_the_run_is_refused() {
     ];
     told(&[&training[..], &["--out", "run"]].concat(), folder);
     let run = folder.join("run");
+    // As if the run had been killed at its end, while the oldest one was being removed.
+    fs::create_dir(run.join("checkpoints").join("4")).unwrap();
+    told(&["resume", "run"], folder);
     let found = checkpoints(&run);
     let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
     assert_eq!(names, ["5", "10", "12"]);
