@@ -41,15 +41,27 @@ impl Entry {
         self.runs.iter().filter_map(last).collect()
     }
 
-    /// The seconds after which the training objective was first found no higher, in the mean over the runs;
-    /// `None` where one run did not come there.
+    /// Seconds and training objective of the last evaluation on the cases of those before, the last but one where all
+    /// but the last are on a sample, in the median over the runs; `None` of no runs.
+    pub(super) fn goal(&self, sampled: bool) -> Option<[f64; 2]> {
+        let goals = self.runs.iter().filter_map(|run| {
+            let comparable = evaluations(run).rev().nth(usize::from(sampled));
+            comparable.map(|(seconds, found)| [seconds, found.train_objective])
+        });
+        let goals: Vec<_> = goals.collect();
+        let middle = [0, 1].map(|i| median(goals.iter().map(|goal| goal[i])));
+        (!goals.is_empty()).then_some(middle)
+    }
+
+    /// The seconds after which the training objective was first found no higher, in the median over the runs;
+    /// `None` where too few came there.
     pub(super) fn reaches(&self, objective: f64) -> Option<f64> {
         let reached = |run: &Vec<StepRecord>| {
             let found = evaluations(run).find(|(_, found)| found.train_objective <= objective);
-            found.map(|(seconds, _)| seconds)
+            found.map_or(f64::INFINITY, |(seconds, _)| seconds)
         };
-        let reached: Option<Vec<f64>> = self.runs.iter().map(reached).collect();
-        mean(&reached?)
+        let middle = median(self.runs.iter().map(reached));
+        middle.is_finite().then_some(middle)
     }
 
     /// The steps of a run, in the mean.
@@ -117,15 +129,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn several_runs_are_told_by_their_means() {
+    fn several_runs_are_told_by_means_and_medians() {
         let slow = run(&[(0.0, 9.0), (16.0, 4.0), (32.0, 2.0)]);
         let both = entry(vec![run(&[(0.0, 9.0), (8.0, 4.0), (16.0, 2.0)]), slow]);
         assert_eq!(both.reaches(3.0), Some(24.0));
         assert_eq!(both.reaches(1.0), None);
+        assert_eq!(both.goal(false), Some([24.0, 2.0]));
+        assert_eq!(both.goal(true), Some([12.0, 4.0]));
         assert_eq!(both.steps(), Some(2.0));
         assert_eq!(both.median_step(), Some(12_000.0));
         assert_eq!(both.last().len(), 2);
         let none = entry(Vec::new());
         assert_eq!((none.reaches(9.0), none.median_step()), (None, None));
+        assert_eq!(none.goal(false), None);
     }
 }

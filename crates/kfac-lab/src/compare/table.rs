@@ -29,9 +29,6 @@ impl Comparison<'_> {
     fn row(&self, entry: &Entry, listed: &[f64]) -> Vec<String> {
         let last = entry.last();
         let objectives: Vec<f64> = last.iter().map(|(_, e)| e.train_objective).collect();
-        let [objective, _] = mean_and_deviation(&objectives);
-        let there = self.entries.first();
-        let there = there.and_then(|first| first.reaches(objective));
         let mut row = vec![
             self.name(entry),
             or_dash(entry.steps().map(|steps| format!("{steps:.0}"))),
@@ -40,8 +37,15 @@ impl Comparison<'_> {
         row.extend(listed.iter().map(|at| error(&entry.nearest(*at), *at)));
         row.push(error(&last, self.seconds));
         row.push(spread(&objectives));
-        row.push(or_dash(there.map(|seconds| format!("{seconds:.1} s"))));
+        row.push(or_dash(self.there(entry)));
         row
+    }
+
+    /// When the first method was where a method ends, and in what part of its time.
+    fn there(&self, entry: &Entry) -> Option<String> {
+        let [seconds, objective] = entry.goal(self.sample.is_some())?;
+        let there = self.entries.first()?.reaches(objective)?;
+        Some(format!("{there:.1} s ({:.2})", there / seconds))
     }
 
     /// The label, with the number of runs where some failed.
@@ -56,7 +60,8 @@ impl Comparison<'_> {
 }
 
 impl fmt::Display for Comparison<'_> {
-    /// Steps and errors of each method, its last objective, and when the first method was there.
+    /// Steps and errors of each method, its last objective, and when the first method was there, also as a part of its
+    /// time.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let within = |seconds: &f64| *seconds < self.seconds;
         let listed: Vec<f64> = SECONDS.into_iter().filter(within).collect();
@@ -76,12 +81,16 @@ impl fmt::Display for Comparison<'_> {
         )?;
         if self.seeds > 1 {
             let seeds = self.seeds;
-            writeln!(f, "means of {seeds} seeds, ± their standard deviation")?;
+            writeln!(
+                f,
+                "means of {seeds} seeds, ± their standard deviation; for when K-FAC was there medians"
+            )?;
         }
         if let Some(sample) = self.sample {
             writeln!(
                 f,
-                "at the end on all cases; before, also for when K-FAC was there, on {sample}"
+                "at the end on all cases; before, and for when K-FAC was where a method came last before its end, on \
+                 {sample}"
             )?;
         }
         write!(f, "{table}")
@@ -150,7 +159,7 @@ mod tests {
     fn the_table_tells_when_the_first_was_where_the_others_end() {
         let slow: Points = &[(0.0, 9.0), (9.5, 6.0), (16.0, 4.0)];
         let row = row(&[("fast", vec![FAST]), ("slow", vec![slow])], 1);
-        assert_eq!(row, "slow|2|8000.0|3.0000|2.0000|4.0000|8.0 s");
+        assert_eq!(row, "slow|2|8000.0|3.0000|2.0000|4.0000|8.0 s (0.50)");
     }
 
     #[test]
@@ -159,7 +168,7 @@ mod tests {
         let row = row(&[("late", vec![late])], 1);
         assert_eq!(
             row,
-            "late|2|9000.0|3.0000 (11.5 s)|0.5000 (18.0 s)|1.0000|18.0 s"
+            "late|2|9000.0|3.0000 (11.5 s)|0.5000 (18.0 s)|1.0000|18.0 s (1.00)"
         );
     }
 

@@ -28,6 +28,9 @@ const MORE: f64 = 6.0;
 /// More cases than any set has.
 const ALL: f64 = 1e12;
 
+/// Passes over a case: gradient, and the parts of the batch for the factors and for the quadratic model.
+pub(super) const OF_CASE: f64 = 4.0;
+
 /// Cases that a first batch has at least: fewer tell too little of the curvature.
 const FEWEST: f64 = 256.0;
 
@@ -116,9 +119,6 @@ impl BatchGrowth {
 
 /// m₀: the cases whose passes cost as much as applying the inverse, by the multiplications of both.
 fn fixed_cost(layers: &Layers) -> f64 {
-    /// Multiplications of a case for each parameter and position: gradient, and the parts of the batch for the
-    /// factors and for the quadratic model.
-    const OF_CASE: f64 = 4.0;
     let mut applied = 0.0;
     let mut passed = 0.0;
     for layer in layers.as_slice() {

@@ -83,10 +83,11 @@ pub struct KfacConfig {
     pub gamma_max: Option<f64>,
     /// `τ₂`, the part of the batch that the quadratic model uses (section 8): in (0, 1]. The paper has 1/4.
     ///
-    /// Default `None`: as many cases as leave an error of a fifth in its entries, by how much they differ between cases.
+    /// Default `None`: as many cases as are worth their time, by how much they differ; at least 100.
     #[config(default = "None")]
     pub model_fraction: Option<f64>,
-    /// The quadratic model uses at least this many cases, or the whole batch. Default 250.
+    /// With a `model_fraction`, the quadratic model uses at least this many cases, or the whole batch. The running
+    /// statistics of batch normalisations are moved by at least as many. Default 250.
     #[config(default = 250)]
     pub model_min_cases: usize,
     /// Whether the last step is a second direction of the quadratic model (section 7). Default: yes.

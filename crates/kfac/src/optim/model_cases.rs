@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::KfacConfig;
+use super::{
+    batch_growth::{BatchGrowth, OF_CASE},
+    config::KfacConfig,
+};
 use crate::engine::ShareSize;
 
-/// The error of `vᵀ F v` that the sample of cases may make, in its size. The decrease of the objective suffers by the
-/// square of it.
-const ERROR: f64 = 0.2;
+/// Cases of the quadratic model at least: of fewer the spread itself is not known.
+const FEWEST: f64 = 100.0;
+
+/// Passes over a case for its gradient, and for the quadratic model of two directions.
+const PASSES: [f64; 2] = [3.0, 4.0];
 
 /// Weight of the past in the average of the spread.
 const PAST: f64 = 0.95;
@@ -34,13 +39,27 @@ impl CaseSpread {
         }))
     }
 
-    /// The subset S₂: of a fraction that is set, otherwise with the error above.
-    pub(super) fn share(self, config: &KfacConfig) -> ShareSize {
-        let at_least = config.model_min_cases;
+    /// The subset S₂ of a batch of `m` cases: that of a fraction that is set, otherwise the one with the largest decrease
+    /// for the time.
+    ///
+    /// # Definition
+    ///
+    /// With n cases of spread v, `vᵀ F v` has an error of `√(v / n)`, and a step that misses its length by a part ε
+    /// decreases the quadratic model by the part 1 − ε² of what it could. The step costs as much as `c + 4 n` passes over
+    /// a case, with `c = 3 m + 4 m₀` ([`BatchGrowth`] has m₀). The decrease for the cost is largest at
+    ///
+    /// ```text
+    /// n = v + √(v² + v c / 4)
+    /// ```
+    pub(super) fn share(self, config: &KfacConfig, m: usize, growth: BatchGrowth) -> ShareSize {
         if let Some(of_batch) = config.model_fraction {
+            let at_least = config.model_min_cases;
             return ShareSize::Fraction { of_batch, at_least };
         }
-        let needed = self.0.unwrap_or(0.0) / ERROR.powi(2);
-        ShareSize::Cases((needed.ceil() as usize).max(at_least))
+        let [gradient, model] = PASSES;
+        let rest = gradient * m as f64 + OF_CASE * growth.fixed_cost;
+        let spread = self.0.unwrap_or(0.0);
+        let best = spread + (spread.powi(2) + spread * rest / model).sqrt();
+        ShareSize::Cases(best.max(FEWEST).ceil() as usize)
     }
 }

@@ -222,14 +222,14 @@ fn subsets_have_as_many_cases_as_they_need() {
     assert!(
         chosen(SPEC, &same(3, 600))
             .iter()
-            .all(|sizes| *sizes == [32, 250])
+            .all(|sizes| *sizes == [32, 100])
     );
     // 2.5 · 1001 vectors in an average of 39 updates: 64.2.
     let wide = Spec::new(&[1000, 2], Activation::Linear);
     assert!(
         chosen(wide, &same(1000, 300))
             .iter()
-            .all(|sizes| *sizes == [65, 250])
+            .all(|sizes| *sizes == [65, 100])
     );
     // A batch is used whole where it has no more.
     assert!(
@@ -238,7 +238,8 @@ fn subsets_have_as_many_cases_as_they_need() {
             .all(|sizes| *sizes == [20, 20])
     );
 
-    // One case of a hundred has nearly all of vᵀ F v: a spread of 99, which an error of a fifth divides by 0.04.
+    // One case of a hundred has nearly all of vᵀ F v: a spread of 99, for which, in a batch of 600 and with an inverse that
+    // costs nothing, 99 + √(99² + 99 · 1800 / 4) = 332 are worth their time.
     let uneven = same(3, 600);
     let heavy: Vec<f64> = (0..1800)
         .map(|at| if at % 300 < 3 { 100.0 } else { 0.01 })
@@ -250,6 +251,6 @@ fn subsets_have_as_many_cases_as_they_need() {
     );
     let linear = Spec::new(&[3, 2], Activation::Linear);
     let sizes = chosen(linear, &Batch::new(inputs, uneven.targets));
-    assert_eq!(sizes[0][1], 250);
-    assert_eq!(sizes[3][1], 600, "{sizes:?}");
+    assert_eq!(sizes[0][1], 100);
+    assert!((300..=400).contains(&sizes[3][1]), "{sizes:?}");
 }
