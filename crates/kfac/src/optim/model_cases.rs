@@ -63,3 +63,46 @@ impl CaseSpread {
         ShareSize::Cases(best.max(FEWEST).ceil() as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cases(spread: &[f64], config: &KfacConfig) -> ShareSize {
+        let growth = BatchGrowth {
+            cases: 600.0,
+            fixed_cost: 250.0,
+            noise: None,
+        };
+        let spread = spread.iter().fold(CaseSpread::default(), |s, x| s.with(*x));
+        spread.share(config, 600, growth)
+    }
+
+    #[test]
+    fn there_are_as_many_cases_as_are_worth_their_time() {
+        let automatic = KfacConfig::new();
+        let of = |spread: &[f64]| match cases(spread, &automatic) {
+            ShareSize::Cases(n) => n,
+            ShareSize::Fraction { .. } => 0,
+        };
+        assert_eq!([of(&[]), of(&[0.0]), of(&[f64::NAN])], [100; 3]);
+        // c = 3 · 600 + 4 · 250.
+        for spread in [20.0, 400.0] {
+            let n = of(&[spread]);
+            let gain = |n: usize| (1.0 - spread / n as f64) / (2800.0 + 4.0 * n as f64);
+            assert!(gain(n) > gain(n - 2) && gain(n) > gain(n + 2), "{n}");
+        }
+        // 0.95 · 20 + 0.05 · 400.
+        assert_eq!(of(&[20.0, 400.0]), of(&[39.0]));
+    }
+
+    #[test]
+    fn a_fraction_that_is_set_is_kept() {
+        let fixed = KfacConfig::new().with_model_fraction(Some(0.5));
+        let found = cases(&[400.0], &fixed);
+        let ShareSize::Fraction { of_batch, at_least } = found else {
+            panic!("{found:?}");
+        };
+        assert!((of_batch - 0.5).abs() < 1e-15 && at_least == 250);
+    }
+}

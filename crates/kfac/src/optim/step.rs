@@ -227,7 +227,10 @@ where
         let mut directions: Vec<_> = proposals.iter().map(|p| p.direction.clone()).collect();
         directions.extend(previous.cloned());
         let share = Share {
-            size: self.state.spread.share(config, self.batch.len(), self.state.growth),
+            size: self
+                .state
+                .spread
+                .share(config, self.batch.len(), self.state.growth),
             number: self.iteration(),
         };
         let subset = self.setup.engine.subset(self.batch, share);
