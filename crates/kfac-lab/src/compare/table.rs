@@ -41,10 +41,14 @@ impl Comparison<'_> {
         row
     }
 
-    /// When the first method was where a method ends, and in what part of its time.
+    /// When the first method was where another one ends, and in what part of its time.
     fn there(&self, entry: &Entry) -> Option<String> {
+        let first = self.entries.first()?;
+        if std::ptr::eq(first, entry) {
+            return None;
+        }
         let [seconds, objective] = entry.goal(self.sample.is_some())?;
-        let there = self.entries.first()?.reaches(objective)?;
+        let there = first.reaches(objective)?;
         Some(format!("{there:.1} s ({:.2})", there / seconds))
     }
 
@@ -168,7 +172,7 @@ mod tests {
         let row = row(&[("late", vec![late])], 1);
         assert_eq!(
             row,
-            "late|2|9000.0|3.0000 (11.5 s)|0.5000 (18.0 s)|1.0000|18.0 s (1.00)"
+            "late|2|9000.0|3.0000 (11.5 s)|0.5000 (18.0 s)|1.0000|-"
         );
     }
 
