@@ -29,7 +29,7 @@ const MORE: f64 = 6.0;
 const ALL: f64 = 1e12;
 
 /// Passes over a case: gradient, and the parts of the batch for the factors and for the quadratic model.
-pub(super) const OF_CASE: f64 = 4.0;
+const OF_CASE: f64 = 4.0;
 
 /// Cases that a first batch has at least: fewer tell too little of the curvature.
 const FEWEST: f64 = 256.0;
@@ -68,6 +68,11 @@ impl BatchGrowth {
             fixed_cost,
             noise: None,
         }
+    }
+
+    /// Passes over a case that a step costs whatever its batch: those of m₀ cases.
+    pub(super) fn fixed_passes(&self) -> f64 {
+        OF_CASE * self.fixed_cost
     }
 
     /// Whether the noise is measured in an iteration.

@@ -1,11 +1,8 @@
-//! How many cases the quadratic model uses (section 8): as many as its entries need.
+//! How many cases the quadratic model uses (section 8): as many as are worth their time.
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    batch_growth::{BatchGrowth, OF_CASE},
-    config::KfacConfig,
-};
+use super::config::KfacConfig;
 use crate::engine::ShareSize;
 
 /// Cases of the quadratic model at least: of fewer the spread itself is not known.
@@ -46,18 +43,18 @@ impl CaseSpread {
     ///
     /// With n cases of spread v, `vᵀ F v` has an error of `√(v / n)`, and a step that misses its length by a part ε
     /// decreases the quadratic model by the part 1 − ε² of what it could. The step costs as much as `c + 4 n` passes over
-    /// a case, with `c = 3 m + 4 m₀` ([`BatchGrowth`] has m₀). The decrease for the cost is largest at
+    /// a case, with `c = 3 m` and what it costs whatever its batch. The decrease for the cost is largest at
     ///
     /// ```text
     /// n = v + √(v² + v c / 4)
     /// ```
-    pub(super) fn share(self, config: &KfacConfig, m: usize, growth: BatchGrowth) -> ShareSize {
+    pub(super) fn share(self, config: &KfacConfig, m: usize, fixed: f64) -> ShareSize {
         if let Some(of_batch) = config.model_fraction {
             let at_least = config.model_min_cases;
             return ShareSize::Fraction { of_batch, at_least };
         }
         let [gradient, model] = PASSES;
-        let rest = gradient * m as f64 + OF_CASE * growth.fixed_cost;
+        let rest = gradient * m as f64 + fixed;
         let spread = self.0.unwrap_or(0.0);
         let best = spread + (spread.powi(2) + spread * rest / model).sqrt();
         ShareSize::Cases(best.max(FEWEST).ceil() as usize)
@@ -69,13 +66,8 @@ mod tests {
     use super::*;
 
     fn cases(spread: &[f64], config: &KfacConfig) -> ShareSize {
-        let growth = BatchGrowth {
-            cases: 600.0,
-            fixed_cost: 250.0,
-            noise: None,
-        };
         let spread = spread.iter().fold(CaseSpread::default(), |s, x| s.with(*x));
-        spread.share(config, 600, growth)
+        spread.share(config, 600, 1000.0)
     }
 
     #[test]
@@ -86,7 +78,7 @@ mod tests {
             ShareSize::Fraction { .. } => 0,
         };
         assert_eq!([of(&[]), of(&[0.0]), of(&[f64::NAN])], [100; 3]);
-        // c = 3 · 600 + 4 · 250.
+        // c = 3 · 600 + 1000.
         for spread in [20.0, 400.0] {
             let n = of(&[spread]);
             let gain = |n: usize| (1.0 - spread / n as f64) / (2800.0 + 4.0 * n as f64);

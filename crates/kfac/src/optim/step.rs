@@ -226,11 +226,9 @@ where
         let previous = self.momentum_direction();
         let mut directions: Vec<_> = proposals.iter().map(|p| p.direction.clone()).collect();
         directions.extend(previous.cloned());
+        let State { spread, growth, .. } = self.state;
         let share = Share {
-            size: self
-                .state
-                .spread
-                .share(config, self.batch.len(), self.state.growth),
+            size: spread.share(config, self.batch.len(), growth.fixed_passes()),
             number: self.iteration(),
         };
         let subset = self.setup.engine.subset(self.batch, share);
@@ -457,12 +455,10 @@ where
     }
 
     fn refreshes(&self) -> bool {
+        let (engine, iteration) = (&self.setup.engine, self.iteration());
         let due = match self.config().refresh {
-            RefreshRule::Periodic => self.setup.engine.refreshes(self.iteration()),
-            RefreshRule::WhenStale => {
-                self.setup.engine.begins(self.iteration())
-                    || self.state.pace.due <= self.iteration()
-            }
+            RefreshRule::Periodic => engine.refreshes(iteration),
+            RefreshRule::WhenStale => engine.begins(iteration) || self.state.pace.due <= iteration,
         };
         due || self.state.lambda.starting
     }
